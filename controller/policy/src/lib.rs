@@ -1,0 +1,10 @@
+//! The pure core: `Sample` in, `Plan` out. No I/O, no clock, no logging; time is an argument.
+//!
+//! One pass is [`pass::step`]: assess, decide, lint. Equal state, configuration and sample give an equal
+//! result, bit for bit, which is what makes a journal replayable.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod plan;
+pub mod sample;
+pub mod units;

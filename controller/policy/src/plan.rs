@@ -1,0 +1,279 @@
+//! What a pass concluded and wants: tier, wanted end state of every workload, evidence, findings, outcomes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::{Rung, WorkloadId};
+use crate::units::{Bytes, Limit, Monotonic, Share, Span};
+
+/// How short a resource is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Enough.
+    #[default]
+    Normal,
+    /// Trim, protect.
+    Elevated,
+    /// Throttle.
+    Constrained,
+    /// Freeze.
+    Critical,
+    /// Kill, where nothing gentler can do.
+    Emergency,
+}
+
+impl Tier {
+    /// All tiers, calmest first.
+    pub const ALL: [Self; 5] = [Self::Normal, Self::Elevated, Self::Constrained, Self::Critical, Self::Emergency];
+
+    /// The word used in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Elevated => "elevated",
+            Self::Constrained => "constrained",
+            Self::Critical => "critical",
+            Self::Emergency => "emergency",
+        }
+    }
+}
+
+impl std::fmt::Display for Tier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What one pass made of the sample.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Assessment {
+    /// The host's tier after hysteresis.
+    pub tier: Tier,
+    /// The signal that decided it.
+    pub because: Option<Evidence>,
+    /// Used share; `None` where meminfo was a gap.
+    pub used: Option<Share>,
+    /// Bytes until exhaustion, not counting the file pages of protected workloads as available.
+    pub headroom: Option<Bytes>,
+    /// Time until exhaustion at the present growth; `None` is "unknown" or "not growing".
+    pub forecast: Option<Span>,
+    /// Share of time that protected workloads stalled.
+    pub stall: Option<Share>,
+    /// Refaults and major faults of the protected, per second.
+    pub thrash_per_second: Option<u64>,
+    /// Bytes wanted back to be calm again.
+    pub deficit: Bytes,
+    /// Growth of each workload in bytes per second; absent where two readings of the same inode are missing.
+    pub growth: BTreeMap<WorkloadId, i64>,
+}
+
+/// A fact with its number and the threshold it was held against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "signal", rename_all = "snake_case")]
+pub enum Evidence {
+    /// Used share of the resource.
+    Used {
+        /// Measured.
+        share: Share,
+        /// Threshold crossed.
+        threshold: Share,
+    },
+    /// Time until exhaustion.
+    Forecast {
+        /// Estimated.
+        left: Span,
+        /// Threshold crossed.
+        threshold: Span,
+    },
+    /// Stall of the protected.
+    Stall {
+        /// Measured.
+        share: Share,
+        /// Threshold crossed.
+        threshold: Share,
+    },
+    /// Refaults and major faults of the protected.
+    Thrash {
+        /// Measured events per second.
+        per_second: u64,
+        /// Threshold crossed.
+        threshold: u64,
+    },
+    /// The tier asked for it.
+    Tier {
+        /// Tier of the resource.
+        tier: Tier,
+        /// Bytes that were still wanted when this workload's turn came.
+        deficit: Bytes,
+    },
+    /// What the action is expected to free.
+    Yield {
+        /// Bytes expected.
+        expected: Bytes,
+    },
+    /// It grows while the resource is short.
+    Growth {
+        /// Bytes per second.
+        bytes_per_second: i64,
+    },
+    /// Nothing gentler can free what survival needs.
+    NothingGentler {
+        /// Bytes that all gentler rungs together would free.
+        gentler: Bytes,
+        /// Bytes needed.
+        needed: Bytes,
+    },
+    /// An earlier rung is held until its time is up.
+    Hold {
+        /// Until then.
+        until: Monotonic,
+    },
+    /// The lease was withdrawn since it did not help.
+    Futile {
+        /// What was in force.
+        rung: Rung,
+    },
+    /// The resource is calm again.
+    Calm {
+        /// For that long.
+        since: Monotonic,
+    },
+}
+
+/// The wanted end state of one workload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wanted {
+    /// The rung it is on from now.
+    pub rung: Rung,
+    /// `memory.high` to hold; `None` = as it was found.
+    pub high: Option<Bytes>,
+    /// `memory.low` to hold; `None` = as it was found.
+    pub low: Option<Bytes>,
+    /// Whether it shall be frozen.
+    pub frozen: bool,
+    /// Whether it shall be killed.
+    pub kill: bool,
+    /// Budget for `memory.reclaim` in this pass.
+    pub reclaim: Option<Bytes>,
+    /// Number of the action, given when the rung last changed; `explain` finds it by this.
+    pub action: u64,
+    /// Why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence>,
+}
+
+/// What the reaction thread may do on its own when the kernel says that reclaim began, before the next pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gate {
+    /// Workloads whose threads stop at their next page fault once reclaim began, and are then frozen. Empty = disarmed.
+    pub targets: Vec<WorkloadId>,
+    /// Workloads whose own reclaim trips the gate (global direct reclaim always does).
+    pub protected: Vec<WorkloadId>,
+}
+
+impl Gate {
+    /// Whether the page-fault program shall be attached.
+    #[must_use]
+    pub fn armed(&self) -> bool {
+        !self.targets.is_empty()
+    }
+}
+
+/// The wanted end state of the node. It leaves no choice to execution.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Every workload of the sample.
+    pub workloads: BTreeMap<WorkloadId, Wanted>,
+    /// The kernel's brake.
+    pub gate: Gate,
+    /// How long the next sample may wait if nothing happens.
+    pub next: Span,
+}
+
+/// What `lint` has to say of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The workload whose action it is about; `None` = the gate or the plan as a whole.
+    pub workload: Option<WorkloadId>,
+    /// Number of the invariant in the README's list.
+    pub invariant: u8,
+    /// A fatal finding blocks the action.
+    pub fatal: bool,
+    /// In words.
+    pub message: String,
+}
+
+/// What an action achieved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The workload.
+    pub workload: WorkloadId,
+    /// What was tried.
+    pub act: Act,
+    /// How it ended.
+    pub result: ActResult,
+    /// When it was begun.
+    pub begun: Monotonic,
+    /// How long it took.
+    pub took: Span,
+    /// `memory.current` before minus after, where the action was to free memory.
+    pub freed: Option<Bytes>,
+}
+
+/// One write, or one series of writes, to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// `memory.reclaim` of a budget.
+    Reclaim(Bytes),
+    /// `memory.high`.
+    High(Limit),
+    /// `memory.low`.
+    Low(Limit),
+    /// `cgroup.freeze` = 1, until `frozen 1`.
+    Freeze,
+    /// `cgroup.freeze` = 0, and SIGCONT for what the gate had stopped.
+    Thaw,
+    /// `cgroup.kill`, until `populated 0`.
+    Kill,
+}
+
+impl Act {
+    /// The word used in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reclaim(_) => "reclaim",
+            Self::High(_) => "high",
+            Self::Low(_) => "low",
+            Self::Freeze => "freeze",
+            Self::Thaw => "thaw",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// How an action ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActResult {
+    /// Done and seen to be done.
+    Done,
+    /// Done in part: the deadline passed, or the kernel could free no more.
+    Partial,
+    /// The cgroup is gone: an answer, not an error.
+    Gone,
+    /// A second look before freeze or kill showed that it is no longer wanted.
+    Withdrawn,
+    /// Somebody else wrote the value meanwhile; it was left alone.
+    Foreign,
+    /// The kernel refused; the error in words.
+    Failed(String),
+}

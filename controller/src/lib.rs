@@ -1,0 +1,1 @@
+//! The controller: every effect lives here. `sense` reads, `plimsoll_policy` decides, `act` writes, `report` tells.

@@ -1,0 +1,2 @@
+//! Arguments -> tracing -> config -> build -> run -> drain; nothing else.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Types shared between the eBPF programs and user space.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Finds an eBPF toolchain.
