@@ -1,1 +1,225 @@
-//! placeholder
+//! The configuration as the program uses it. `manifests/plimsoll.yaml` documents every key; reading text into
+//! these types, with every error at once, is in `config::read`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::{Preference, Rung};
+use crate::units::{Bytes, Share, Span};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// When the host is how short.
+    pub host: HostThresholds,
+    /// How the rungs behave.
+    pub ladder: Ladder,
+    /// How often to look.
+    pub pace: Pace,
+    /// Which cgroups are workloads, first match wins.
+    pub workloads: Vec<Rule>,
+    /// Workloads of this priority and above are protected: `memory.low`, sensed on, never victims while others are left.
+    pub protect_priority: i32,
+    /// Paths and addresses of the daemon.
+    pub daemon: Daemon,
+}
+
+/// Thresholds of the host resource, one set per tier above normal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostThresholds {
+    /// Elevated.
+    pub elevated: Threshold,
+    /// Constrained.
+    pub constrained: Threshold,
+    /// Critical.
+    pub critical: Threshold,
+    /// Emergency.
+    pub emergency: Threshold,
+    /// A signal must hold this long before the tier goes up (forecast and used share of emergency: at once).
+    pub dwell_up: Span,
+    /// All signals must be below their leave values this long before the tier goes down, one tier at a time.
+    pub dwell_down: Span,
+    /// Bytes kept back: exhaustion is when only this much is left.
+    pub reserve: Bytes,
+}
+
+/// The signals of one tier; the worst signal decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// Used share at which the tier is entered.
+    pub used: Share,
+    /// Used share below which it may be left.
+    pub leave: Share,
+    /// Time to exhaustion below which it is entered.
+    pub forecast: Option<Span>,
+    /// Stall of protected workloads at which it is entered.
+    pub stall: Share,
+    /// Refaults + major faults per second of protected workloads at which it is entered.
+    pub thrash: Option<u64>,
+}
+
+impl Default for HostThresholds {
+    fn default() -> Self {
+        let tier = |used, leave, forecast, stall, thrash| Threshold {
+            used: Share::percent(used),
+            leave: Share::percent(leave),
+            forecast,
+            stall: Share::percent(stall),
+            thrash,
+        };
+        Self {
+            elevated: tier(80, 75, None, 5, None),
+            constrained: tier(90, 85, Some(Span::secs(10)), 10, Some(500)),
+            critical: tier(95, 90, Some(Span::secs(3)), 20, Some(2000)),
+            emergency: tier(98, 95, Some(Span::secs(1)), 40, Some(8000)),
+            dwell_up: Span::millis(100),
+            dwell_down: Span::secs(5),
+            reserve: Bytes::ZERO,
+        }
+    }
+}
+
+/// How the rungs behave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ladder {
+    /// Rungs that may be used at all.
+    pub rungs: Vec<Rung>,
+    /// The most that one pass asks `memory.reclaim` for, per workload.
+    pub reclaim_step: Bytes,
+    /// How far below `memory.current` a throttle may be set at once, as a share of it.
+    pub throttle_step: Share,
+    /// Added to memory that can't be reclaimed: `memory.high` never goes below the sum.
+    pub floor_margin: Bytes,
+    /// How long a throttle holds without being renewed.
+    pub throttle_lease: Span,
+    /// How long a freeze may last in all before the workload is thawed or, where the tier still asks for it, killed.
+    pub freeze_max: Span,
+    /// How long a rung is held before it may go down for the first time; doubles with each repetition within ten minutes.
+    pub hold: Span,
+    /// How long to wait for `frozen 1`.
+    pub freeze_deadline: Span,
+    /// How long to wait for `populated 0` before the next kill may be considered.
+    pub kill_deadline: Span,
+    /// Whether the eBPF gate may stop workloads.
+    pub gate: bool,
+    /// Decide, journal and report, but touch nothing.
+    pub dry_run: bool,
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        Self {
+            rungs: vec![Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill],
+            reclaim_step: Bytes::mib(64),
+            throttle_step: Share::percent(10),
+            floor_margin: Bytes::mib(8),
+            throttle_lease: Span::secs(5),
+            freeze_max: Span::secs(120),
+            hold: Span::secs(5),
+            freeze_deadline: Span::millis(500),
+            kill_deadline: Span::secs(5),
+            gate: true,
+            dry_run: false,
+        }
+    }
+}
+
+/// How often to look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pace {
+    /// When all is calm.
+    pub calm: Span,
+    /// When the tier is above normal or memory fills quickly.
+    pub busy: Span,
+    /// How old `memory.stat` may be.
+    pub stat: Span,
+    /// How often to look for new workloads.
+    pub discover: Span,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            calm: Span::millis(500),
+            busy: Span::millis(50),
+            stat: Span::secs(2),
+            discover: Span::secs(1),
+        }
+    }
+}
+
+/// Which cgroups or processes are a workload, and what they are worth.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rule {
+    /// Name for people; with several matches the cgroup's last path component is appended.
+    pub name: String,
+    /// What it matches.
+    pub find: Find,
+    /// Who yields last.
+    pub priority: i32,
+    /// Whether it may be touched.
+    pub preference: Preference,
+    /// Rungs that may be used; `None` = those of the ladder.
+    pub rungs: Option<Vec<Rung>>,
+    /// What a restart costs.
+    pub restart_cost: Span,
+}
+
+/// How a rule finds its workloads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Find {
+    /// A glob over paths below the cgroup root (`*` stays within a component).
+    Cgroup(String),
+    /// A systemd unit; its cgroup wherever it is in the tree.
+    Unit(String),
+    /// A process whose command line contains `command`, owned by `user` where given. The workload is the cgroup
+    /// that it is in, provided that everything in that cgroup matches.
+    Process {
+        /// Part of the command line, arguments joined by blanks.
+        command: String,
+        /// Name or number of the user.
+        user: Option<String>,
+    },
+}
+
+impl Default for Find {
+    fn default() -> Self {
+        Self::Cgroup(String::new())
+    }
+}
+
+/// Paths and addresses of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Daemon {
+    /// Address of `/metrics`, `/healthz`, `/readyz`, `/status`; `None` = no HTTP.
+    pub listen: Option<std::net::SocketAddr>,
+    /// Where the ledger of everything that is set lives; a tmpfs.
+    pub run_dir: String,
+    /// Journal file; `None` = no journal.
+    pub journal: Option<String>,
+    /// The journal is renamed to `.1` beyond this size.
+    pub journal_size: Bytes,
+    /// Where cgroup v2 is mounted.
+    pub cgroup_root: String,
+    /// The parent cgroup of what `plimsoll exec` starts, below the root.
+    pub models: String,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 9478))),
+            run_dir: "/run/plimsoll".into(),
+            journal: Some("/var/log/plimsoll/journal.jsonl".into()),
+            journal_size: Bytes::mib(64),
+            cgroup_root: "/sys/fs/cgroup".into(),
+            models: "plimsoll.slice/models".into(),
+        }
+    }
+}
