@@ -1,0 +1,50 @@
+//! The filesystems of the guest.
+use std::ffi::CStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use anyhow::{Context as _, Result};
+use plimsoll_init::DATA_SERIAL;
+use rustix::mount::{MountFlags, mount};
+
+use crate::ports::disk;
+
+/// Filesystem type, place, options. The cgroup options are systemd's, so that protection behaves as on a real host.
+const MOUNTS: [(&str, &str, Option<&CStr>); 11] = [
+    ("proc", "/proc", None),
+    ("sysfs", "/sys", None),
+    ("devtmpfs", "/dev", None),
+    ("devpts", "/dev/pts", None),
+    ("tmpfs", "/dev/shm", None),
+    ("cgroup2", "/sys/fs/cgroup", Some(c"nsdelegate,memory_recursiveprot")),
+    ("tracefs", "/sys/kernel/tracing", None),
+    ("debugfs", "/sys/kernel/debug", None),
+    ("bpf", "/sys/fs/bpf", None),
+    ("tmpfs", "/run", None),
+    ("tmpfs", "/tmp", None),
+];
+
+/// Mounts all that every guest has, and delegates the cgroup controllers to the root's children.
+pub(crate) fn mount_all() -> Result<()> {
+    for (kind, place, options) in MOUNTS {
+        fs::create_dir_all(place).ok();
+        mount(kind, place, kind, MountFlags::empty(), options).with_context(|| place.to_owned())?;
+    }
+    fs::create_dir_all("/out").context("/out")?;
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        symlink(target, format!("/dev/{name}")).with_context(|| format!("/dev/{name}"))?;
+    }
+    fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +cpu +pids +io").context("cgroup controllers")
+}
+
+/// Mounts the disk that the host has filled.
+pub(crate) fn mount_data() -> Result<()> {
+    let device = disk(DATA_SERIAL)?;
+    fs::create_dir_all("/data").context("mount point")?;
+    mount(&device, "/data", "ext4", MountFlags::NOATIME, None).with_context(|| device.display().to_string())
+}
