@@ -1,13 +1,32 @@
 //! The configuration as the program uses it. `manifests/plimsoll.yaml` documents every key; reading text into
 //! these types, with every error at once, is in `config::read`.
 
+mod daemon;
+mod error;
+mod host;
+mod ladder;
+mod nearest;
+mod node;
+mod pace;
+mod quantity;
+mod read;
+mod rules;
+mod scalar;
+mod section;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Problem};
+pub use node::Node;
+pub use read::read;
+
 use serde::{Deserialize, Serialize};
 
 use crate::sample::{Preference, Rung};
 use crate::units::{Bytes, Share, Span};
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
     /// When the host is how short.
@@ -22,6 +41,20 @@ pub struct Config {
     pub protect_priority: i32,
     /// Paths and addresses of the daemon.
     pub daemon: Daemon,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: HostThresholds::default(),
+            ladder: Ladder::default(),
+            pace: Pace::default(),
+            workloads: Vec::new(),
+            // A rule without a priority has 0: protecting it by default would leave nothing to take from.
+            protect_priority: 1000,
+            daemon: Daemon::default(),
+        }
+    }
 }
 
 /// Thresholds of the host resource, one set per tier above normal.
@@ -142,12 +175,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self {
-            calm: Span::millis(500),
-            busy: Span::millis(50),
-            stat: Span::secs(2),
-            discover: Span::secs(1),
-        }
+        Self { calm: Span::millis(500), busy: Span::millis(50), stat: Span::secs(2), discover: Span::secs(1) }
     }
 }
 
