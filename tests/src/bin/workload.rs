@@ -1,2 +1,0 @@
-//! workload
-fn main() {}
