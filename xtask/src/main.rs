@@ -1,2 +1,28 @@
 //! Set-up, tests, demo and virtual machine.
-fn main() {}
+mod build;
+mod setup;
+mod vm;
+mod vm_command;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Works on Plimsoll: sets up, tests, shows.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Boots stock kernels and runs the kernel tests, a shell or any command in them
+    Vm(vm_command::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Task::Vm(arguments) => vm_command::run(&arguments),
+    }
+}

@@ -1,0 +1,72 @@
+//! Builds the programs that guests run, and says where they are.
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+/// The root of the checkout.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root of the checkout")
+}
+
+/// The cargo that runs us.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// A program that cargo built.
+#[derive(Debug, Clone)]
+pub(crate) struct Artifact {
+    /// Name of the target.
+    pub(crate) name: String,
+    /// The file.
+    pub(crate) path: PathBuf,
+}
+
+/// Runs `cargo build` or `cargo test --no-run` with the `vm` profile and returns the programs.
+pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Artifact>> {
+    let mut command = cargo();
+    command.args(arguments).args(["--profile", "vm", "--message-format=json-render-diagnostics"]);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("running cargo")?;
+    ensure!(output.status.success(), "cargo {} failed", arguments.join(" "));
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().filter_map(artifact).collect())
+}
+
+/// Builds one program and returns its path.
+pub(crate) fn program(package: &str, name: &str) -> Result<PathBuf> {
+    let artifacts = build(&["build", "--quiet", "-p", package, "--bin", name])?;
+    let found = artifacts.into_iter().find(|artifact| artifact.name == name);
+    Ok(found.with_context(|| format!("cargo built no {name}"))?.path)
+}
+
+/// The guest's init, built once per run.
+pub(crate) fn init() -> Result<PathBuf> {
+    static INIT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = INIT.get() {
+        return Ok(path.clone());
+    }
+    let path = program("plimsoll-init", "plimsoll-init")?;
+    Ok(INIT.get_or_init(|| path).clone())
+}
+
+#[derive(Deserialize)]
+struct Message {
+    target: Target,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// A line of cargo's output that names a program.
+fn artifact(line: &str) -> Option<Artifact> {
+    let message: Message = serde_json::from_str(line).ok()?;
+    Some(Artifact { name: message.target.name, path: message.executable? })
+}

@@ -1,0 +1,36 @@
+//! A kernel that can be booted: image and modules of one Debian package.
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// An unpacked kernel package.
+#[derive(Debug, Clone)]
+pub(crate) struct Kernel {
+    /// As people say it: "6.12".
+    pub(crate) series: String,
+    /// As `uname -r` says it.
+    pub(crate) release: String,
+    /// The bzImage.
+    pub(crate) image: PathBuf,
+    /// Directory of its modules.
+    pub(crate) modules: PathBuf,
+}
+
+impl Kernel {
+    /// Reads an unpacked package: `boot/vmlinuz-RELEASE` and `lib/modules/RELEASE`.
+    pub(crate) fn open(series: &str, root: &Path) -> Result<Self> {
+        let boot = root.join("boot");
+        let entries = std::fs::read_dir(&boot).with_context(|| boot.display().to_string())?;
+        let release = entries
+            .flatten()
+            .find_map(|entry| entry.file_name().to_str()?.strip_prefix("vmlinuz-").map(str::to_owned))
+            .with_context(|| format!("no vmlinuz in {}", boot.display()))?;
+        let lib = ["lib/modules", "usr/lib/modules"].iter().map(|lib| root.join(lib).join(&release));
+        let modules = lib
+            .into_iter()
+            .find(|dir| dir.is_dir())
+            .with_context(|| format!("no modules in {}", root.display()))?;
+        let image = boot.join(format!("vmlinuz-{release}"));
+        Ok(Self { series: series.to_owned(), release, image, modules })
+    }
+}

@@ -1,0 +1,146 @@
+//! `cargo xtask vm`: a shell or any command on a stock kernel.
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+
+use crate::vm::{Boot, Swap, Timing};
+use crate::{build, setup};
+
+/// Which guest, and what to do in it.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// A prompt in the guest; `exit` ends it
+    Shell(Guest),
+    /// Runs one command: a guest path, or a program of the host that is copied into the guest
+    Run {
+        #[command(flatten)]
+        guest: Guest,
+        /// Program and arguments
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+    },
+}
+
+/// The machine.
+#[derive(Args)]
+struct Guest {
+    /// Kernel series
+    #[arg(long, default_value = "6.12")]
+    kernel: String,
+    /// Swap space
+    #[arg(long, value_enum, default_value = "none")]
+    swap: SwapKind,
+    /// What guest time means
+    #[arg(long, value_enum, default_value = "threads")]
+    timing: Timing,
+    /// RAM
+    #[arg(long, default_value_t = 1024)]
+    memory_mib: u32,
+    /// CPUs
+    #[arg(long, default_value_t = 2)]
+    smp: u32,
+    /// Size of an ext4 disk at /data
+    #[arg(long)]
+    data_mib: Option<u32>,
+    /// HOST:GUEST, a file to copy into the guest (below /data: onto the disk)
+    #[arg(long = "file")]
+    files: Vec<String>,
+    /// NAME=VALUE, environment of the command
+    #[arg(long = "env")]
+    env: Vec<String>,
+    /// Wall-clock limit
+    #[arg(long, default_value_t = 600)]
+    timeout_seconds: u64,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum SwapKind {
+    None,
+    Zram,
+    Disk,
+}
+
+impl SwapKind {
+    fn of_size(self, mib: u32) -> Swap {
+        match self {
+            Self::None => Swap::None,
+            Self::Zram => Swap::Zram { mib },
+            Self::Disk => Swap::Disk { mib, bytes_per_second: None },
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    setup::emulator()?;
+    match &arguments.task {
+        Task::Shell(guest) => shell(guest),
+        Task::Run { guest, command } => run_one(guest, command),
+    }
+}
+
+fn shell(guest: &Guest) -> Result<()> {
+    let mut boot = boot(guest, ["/bin/busybox", "setsid", "cttyhack", "sh"].map(str::to_owned).to_vec())?;
+    boot.interactive = true;
+    boot.timeout = Duration::MAX;
+    boot.run(&mut |_| {})?;
+    Ok(())
+}
+
+fn run_one(guest: &Guest, command: &[String]) -> Result<()> {
+    let mut command = command.to_vec();
+    let mut host = None;
+    let program = PathBuf::from(&command[0]);
+    if program.is_file() {
+        let name = program.file_name().context("a program has a name")?.to_string_lossy();
+        command[0] = format!("/{name}");
+        host = Some(program.clone());
+    }
+    let mut boot = boot(guest, command)?;
+    if let Some(host) = host {
+        let place = boot.command[0].clone();
+        boot.add_file(host, place);
+    }
+    let report = boot.run(&mut |line| println!("{line}"))?;
+    let warnings = report.warnings.len();
+    eprintln!(
+        "plimsoll-vm: code {} on {}, {:.1} s in the guest, {:.1} s here, {warnings} kernel warnings; log {}, /out {}",
+        report.code,
+        report.release,
+        report.seconds,
+        report.wall.as_secs_f64(),
+        boot.log.display(),
+        report.out.display(),
+    );
+    std::process::exit(report.code)
+}
+
+fn boot(guest: &Guest, command: Vec<String>) -> Result<Boot> {
+    let log = build::root().join("target/vm").join(format!("run-{}.log", std::process::id()));
+    let mut boot = Boot::new(setup::kernel(&guest.kernel)?, command, log);
+    boot.memory_mib = guest.memory_mib;
+    boot.smp = guest.smp;
+    boot.timing = guest.timing;
+    boot.swap = guest.swap.of_size(guest.memory_mib);
+    boot.data_mib = guest.data_mib;
+    boot.timeout = Duration::from_secs(guest.timeout_seconds);
+    for file in &guest.files {
+        let (host, place) =
+            file.split_once(':').with_context(|| format!("--file {file}: expected HOST:GUEST"))?;
+        boot.add_file(host, place);
+    }
+    for pair in &guest.env {
+        let (name, value) =
+            pair.split_once('=').with_context(|| format!("--env {pair}: expected NAME=VALUE"))?;
+        boot.env.insert(name.to_owned(), value.to_owned());
+    }
+    setup::busybox(&mut boot)?;
+    Ok(boot)
+}
