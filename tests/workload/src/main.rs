@@ -2,8 +2,10 @@
 
 use clap::Parser;
 
+mod demo;
 mod eaters;
 mod heap;
+mod launch;
 mod memory;
 mod model_server;
 mod random;
@@ -14,7 +16,7 @@ mod time;
 mod weights;
 
 /// Loads for the kernel tests and the demo. Each says on standard output, as JSON lines, when it is ready, begins to
-/// grow and has grown, with CLOCK_MONOTONIC; each runs until it is killed, except `weights` and `requests`.
+/// grow and has grown, with CLOCK_MONOTONIC; each runs until it is killed, except `weights`, `requests` and `story`.
 #[derive(Parser)]
 #[command(version)]
 enum Load {
@@ -34,6 +36,10 @@ enum Load {
     Spin(eaters::Spin),
     /// Write a file of random content and drop it from the page cache
     Weights(weights::Args),
+    /// Join a cgroup and become another program
+    Launch(launch::Args),
+    /// Play one story of the demo in a virtual machine
+    Story(demo::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,5 +52,7 @@ fn main() -> anyhow::Result<()> {
         Load::Populate(args) => eaters::populate(&args),
         Load::Spin(args) => eaters::spin(&args),
         Load::Weights(args) => weights::run(&args),
+        Load::Launch(args) => launch::run(&args),
+        Load::Story(args) => demo::run(&args),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rustix::fs::{Advice, fadvise};
@@ -20,22 +20,26 @@ pub(crate) struct Args {
     mib: usize,
 }
 
-/// A file that is there with the right size is only dropped from the page cache.
+/// Runs the sub-command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let name = args.file.display();
-    let size = (args.mib * MIB) as u64;
-    if !std::fs::metadata(&args.file).is_ok_and(|file| file.len() == size) {
-        fill(args).with_context(|| format!("writing {name}"))?;
+    write(&args.file, args.mib)
+}
+
+/// Writes the file. One that is there with the right size is only dropped from the page cache.
+pub(crate) fn write(path: &Path, mib: usize) -> anyhow::Result<()> {
+    let name = path.display();
+    if !std::fs::metadata(path).is_ok_and(|file| file.len() == (mib * MIB) as u64) {
+        fill(path, mib).with_context(|| format!("writing {name}"))?;
     }
-    let file = File::open(&args.file).with_context(|| format!("opening {name}"))?;
+    let file = File::open(path).with_context(|| format!("opening {name}"))?;
     fadvise(&file, 0, None, Advice::DontNeed).with_context(|| format!("dropping {name} from the page cache"))
 }
 
-fn fill(args: &Args) -> anyhow::Result<()> {
-    let mut out = BufWriter::with_capacity(MIB, File::create(&args.file)?);
+fn fill(path: &Path, mib: usize) -> anyhow::Result<()> {
+    let mut out = BufWriter::with_capacity(MIB, File::create(path)?);
     let mut random = Random::new(4);
     let mut block = random.words(MIB / 8).into_iter().flat_map(u64::to_le_bytes).collect::<Vec<_>>();
-    for number in 0..args.mib as u64 {
+    for number in 0..mib as u64 {
         // Blocks differ, so that nothing along the way can merge them.
         block[..8].copy_from_slice(&number.to_le_bytes());
         out.write_all(&block)?;
