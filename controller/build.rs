@@ -2,13 +2,25 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 /// A prebuilt object, for those who build without an eBPF toolchain.
 const PREBUILT: &str = "PLIMSOLL_BPF_OBJECT";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A sentence, not a backtrace: it is most often read by somebody who lacks the toolchain.
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     for name in [PREBUILT, "PLIMSOLL_CACHE", "XDG_CACHE_HOME"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
