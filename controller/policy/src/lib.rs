@@ -4,7 +4,16 @@
 //! result, bit for bit, which is what makes a journal replayable.
 #![forbid(unsafe_code)]
 
+pub mod assess;
 pub mod config;
+mod decide;
+mod history;
+mod holding;
+mod lint;
+pub mod pass;
 pub mod plan;
+mod relief;
+mod roles;
 pub mod sample;
+pub mod state;
 pub mod units;

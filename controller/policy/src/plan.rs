@@ -8,9 +8,7 @@ use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Limit, Monotonic, Share, Span};
 
 /// How short a resource is.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// Enough.
@@ -28,7 +26,8 @@ pub enum Tier {
 
 impl Tier {
     /// All tiers, calmest first.
-    pub const ALL: [Self; 5] = [Self::Normal, Self::Elevated, Self::Constrained, Self::Critical, Self::Emergency];
+    pub const ALL: [Self; 5] =
+        [Self::Normal, Self::Elevated, Self::Constrained, Self::Critical, Self::Emergency];
 
     /// The word used in metrics and logs.
     #[must_use]

@@ -243,9 +243,7 @@ impl fmt::Display for Preference {
 }
 
 /// What is being done to a workload, gentlest first.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rung {
     /// Nothing.
@@ -265,7 +263,8 @@ pub enum Rung {
 
 impl Rung {
     /// All rungs, gentlest first.
-    pub const ALL: [Self; 6] = [Self::Free, Self::Trim, Self::Throttle, Self::Offload, Self::Freeze, Self::Kill];
+    pub const ALL: [Self; 6] =
+        [Self::Free, Self::Trim, Self::Throttle, Self::Offload, Self::Freeze, Self::Kill];
 
     /// The word used in configuration, metrics and logs.
     #[must_use]

@@ -48,12 +48,17 @@ impl std::iter::Sum for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        const UNITS: [(u64, &str); 4] =
+            [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         for (size, unit) in UNITS {
             if self.0 >= size {
                 let whole = self.0 / size;
                 let tenth = self.0 % size * 10 / size;
-                return if tenth == 0 { write!(f, "{whole}{unit}") } else { write!(f, "{whole}.{tenth}{unit}") };
+                return if tenth == 0 {
+                    write!(f, "{whole}{unit}")
+                } else {
+                    write!(f, "{whole}.{tenth}{unit}")
+                };
             }
         }
         write!(f, "{}B", self.0)
@@ -133,7 +138,9 @@ impl From<Span> for std::time::Duration {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            n if n >= 1_000_000_000 => write!(f, "{}.{}s", n / 1_000_000_000, n % 1_000_000_000 / 100_000_000),
+            n if n >= 1_000_000_000 => {
+                write!(f, "{}.{}s", n / 1_000_000_000, n % 1_000_000_000 / 100_000_000)
+            }
             n => write!(f, "{}ms", n / 1_000_000),
         }
     }

@@ -1,0 +1,85 @@
+//! Bytes until exhaustion, without believing that a model in use is available.
+
+use std::collections::BTreeMap;
+
+use super::Memory;
+use super::observe::positive;
+use crate::config::Config;
+use crate::roles;
+use crate::sample::{Meminfo, MemoryStat, Sample, WorkloadId};
+use crate::state::State;
+use crate::units::Bytes;
+
+/// A decline of less than this part of the memory per second is noise: it would take longer than four minutes.
+const NOISE_PART: u64 = 256;
+
+/// The host's memory; `None` where meminfo was a gap or says that there is none.
+pub(crate) fn memory(
+    config: &Config,
+    state: &State,
+    sample: &Sample,
+    growth: &BTreeMap<WorkloadId, i64>,
+) -> Option<Memory> {
+    let meminfo = sample.host.meminfo.filter(|m| m.total > Bytes::ZERO)?;
+    let decline = decline(state, meminfo.total);
+    let of_protected = roles::protected(config, sample)
+        .filter_map(|(id, _)| growth.get(id))
+        .fold(Bytes::ZERO, |sum, &g| sum + positive(g));
+    Some(Memory {
+        total: meminfo.total,
+        free: meminfo.free,
+        headroom: headroom(&meminfo, in_use(config, sample)).saturating_sub(config.host.reserve),
+        decline,
+        protected_growth: of_protected.min(decline),
+        swap_free: meminfo.swap_free,
+    })
+}
+
+/// The kernel's estimate less the file pages in use that it counted: nearly the whole page cache is in
+/// `MemAvailable`, so what it counted of files is at most what it has above `MemFree`. Never below
+/// what is free in any case, never above the whole.
+fn headroom(meminfo: &Meminfo, in_use: Bytes) -> Bytes {
+    let counted = meminfo.available.saturating_sub(meminfo.free);
+    meminfo.available.saturating_sub(in_use.min(counted)).min(meminfo.total)
+}
+
+/// File pages of the protected that they use: mapped, or active (read again and again without a mapping).
+/// What they only read once is as available as anybody's cache.
+fn in_use(config: &Config, sample: &Sample) -> Bytes {
+    let hot = |stat: &MemoryStat| {
+        let file = stat.file.saturating_sub(stat.shmem);
+        stat.file_mapped.saturating_sub(stat.shmem).max(stat.active_file).min(file)
+    };
+    roles::protected(config, sample).filter_map(|(_, w)| w.stat.as_ref().map(hot)).sum()
+}
+
+/// How fast `MemAvailable` falls. The raw figure, since `in_use` moves in steps whenever `memory.stat` is read
+/// again, and a step is no rate.
+fn decline(state: &State, total: Bytes) -> Bytes {
+    let falling = state.available.decline().map_or(Bytes::ZERO, positive);
+    if falling.0 < total.0 / NOISE_PART { Bytes::ZERO } else { falling }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hot_model_is_not_available() {
+        let m = Meminfo {
+            total: Bytes::mib(1000),
+            free: Bytes::mib(20),
+            available: Bytes::mib(140),
+            ..Meminfo::default()
+        };
+        assert_eq!(headroom(&m, Bytes::mib(240)), Bytes::mib(20));
+        assert_eq!(headroom(&m, Bytes::mib(50)), Bytes::mib(90));
+        assert_eq!(headroom(&m, Bytes::ZERO), Bytes::mib(140));
+    }
+
+    #[test]
+    fn absurd_figures_stay_within_bounds() {
+        let m = Meminfo { total: Bytes(5), free: Bytes(u64::MAX), available: Bytes(9), ..Meminfo::default() };
+        assert_eq!(headroom(&m, Bytes(u64::MAX)), Bytes(5));
+    }
+}

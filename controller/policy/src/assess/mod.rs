@@ -1,0 +1,106 @@
+//! Rates, headroom, forecast, stall, thrash, tier: what the sample means.
+//!
+//! Sense on the protected, act on the expendable. Four things keep the signals honest:
+//!
+//! * `MemAvailable` counts a mapped model as available, so a machine that evicts its own model looks half empty.
+//!   File pages of the protected that are mapped or active count as used ([`headroom`]).
+//! * Time that a workload stalls because *we* throttle or freeze it is not pressure, so such a workload is
+//!   left out of the stall, and host PSI (which contains it) is not used at all meanwhile ([`stall`]).
+//! * Stall and thrash need corroboration by the used share before they raise the tier past what the share
+//!   allows: a scanner of a big file makes others wait and refault now and then although there is
+//!   plenty of memory (its page cache), and trimming it is all that this calls for. The same holds for a protected
+//!   workload that runs into a limit of its own: taking memory from others would not help it ([`signals`]).
+//! * Faults that add a page to a growing workload are a model being loaded, not thrash ([`thrash`]).
+
+pub(crate) mod headroom;
+pub(crate) mod observe;
+pub(crate) mod signals;
+pub(crate) mod stall;
+pub(crate) mod thrash;
+pub mod tier;
+
+use crate::config::Config;
+use crate::plan::Assessment;
+use crate::roles;
+use crate::sample::Sample;
+use crate::state::State;
+use crate::units::{Bytes, Share, Span};
+
+/// An assessment with the intermediate figures that decide needs and nobody else.
+pub(crate) struct Assessed {
+    pub(crate) report: Assessment,
+    /// `None` where meminfo was a gap: then nothing new is decided on it.
+    pub(crate) memory: Option<Memory>,
+}
+
+/// The host's memory at this moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(crate) total: Bytes,
+    pub(crate) free: Bytes,
+    pub(crate) headroom: Bytes,
+    /// Bytes per second by which headroom falls; zero where it does not.
+    pub(crate) decline: Bytes,
+    /// Growth of the protected, as far as headroom pays for it.
+    pub(crate) protected_growth: Bytes,
+    pub(crate) swap_free: Bytes,
+}
+
+impl Memory {
+    pub(crate) fn used(&self) -> Bytes {
+        self.total.saturating_sub(self.headroom)
+    }
+
+    /// Bytes above this share of the total, `ahead` from now at the present rate.
+    pub(crate) fn above(&self, share: Share, growth: Bytes, ahead: Span) -> Bytes {
+        (self.used() + per(growth, ahead)).saturating_sub(self.total.share(share))
+    }
+}
+
+/// What `rate` per second amounts to in `span`.
+pub(crate) fn per(rate: Bytes, span: Span) -> Bytes {
+    let bytes = u128::from(rate.0) * u128::from(span.0) / 1_000_000_000;
+    Bytes(u64::try_from(bytes).unwrap_or(u64::MAX))
+}
+
+/// The time in which `rate` per second eats `bytes`; `None` where there is no rate.
+pub(crate) fn time_for(bytes: Bytes, rate: Bytes) -> Option<Span> {
+    let nanos = (u128::from(bytes.0) * 1_000_000_000).checked_div(u128::from(rate.0))?;
+    Some(Span(u64::try_from(nanos).unwrap_or(u64::MAX)))
+}
+
+/// Takes the sample into the state's history and says what it means.
+pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Assessed {
+    observe::observe(state, sample);
+    let growth = observe::growth(state, sample);
+    let memory = headroom::memory(config, state, sample, &growth);
+    let used = memory.and_then(|m| Share::of(m.used().0, m.total.0));
+    let forecast = memory.and_then(|m| time_for(m.headroom, m.decline));
+    let stall = stall::stall(config, state, sample);
+    let thrash = thrash::thrash(config, state, sample, &growth);
+    let now = signals::Signals { used, forecast, stall, thrash };
+    let (tier, because) = tier::advance(&mut state.tier, &config.host, &now, sample.at);
+    let deficit =
+        memory.map_or(Bytes::ZERO, |m| m.above(config.host.elevated.leave, Bytes::ZERO, Span::ZERO));
+    let report = Assessment {
+        tier,
+        because,
+        used,
+        headroom: memory.map(|m| m.headroom),
+        forecast,
+        stall,
+        thrash_per_second: thrash,
+        deficit,
+        growth,
+    };
+    Assessed { report, memory }
+}
+
+/// Whether anybody's stall is of our own making at the moment.
+pub(crate) fn we_brake_somebody(config: &Config, state: &State, sample: &Sample) -> bool {
+    use crate::sample::Rung;
+    sample.workloads.iter().any(|(id, w)| {
+        !roles::is_protected(config, w)
+            && state.workloads.get(id).is_some_and(|t| t.held.rung >= Rung::Throttle)
+    })
+}

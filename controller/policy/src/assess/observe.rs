@@ -1,0 +1,66 @@
+//! Takes a sample's readings into the history of the same inode.
+
+use std::collections::BTreeMap;
+
+use crate::sample::{Sample, Workload, WorkloadId};
+use crate::state::{State, Track};
+use crate::units::{Bytes, Monotonic, Span};
+
+/// A workload that is missing from the samples is forgotten after this long; its cgroup may only have been
+/// unreadable for a moment, and it may be frozen.
+const FORGET: Span = Span::secs(30);
+
+pub(crate) fn observe(state: &mut State, sample: &Sample) {
+    if let Some(meminfo) = sample.host.meminfo {
+        state.available.push(sample.at, meminfo.available.0);
+    }
+    if let Some(psi) = sample.host.psi {
+        state.host_psi.push_counter(sample.at, psi.some_us);
+    }
+    for (id, workload) in &sample.workloads {
+        let track = state.workloads.entry(id.clone()).or_default();
+        track.seen = sample.at;
+        take(track, workload, sample.at);
+    }
+    state.workloads.retain(|id, track| {
+        sample.workloads.contains_key(id) || (sample.at.since(track.seen) < FORGET && sample.at >= track.seen)
+    });
+}
+
+fn take(track: &mut Track, workload: &Workload, at: Monotonic) {
+    track.swap = workload.swap.unwrap_or(track.swap);
+    if let Some(current) = workload.current {
+        track.usage.push(at, (current + track.swap).0);
+    }
+    if let Some(psi) = workload.psi {
+        track.psi.push_counter(at, psi.some_us);
+    }
+    if let Some(events) = workload.events {
+        track.high_events.push_counter(at, events.high);
+    }
+    if let Some(stat) = &workload.stat {
+        let read = workload.stat_at;
+        track.refaults.push_counter(read, stat.refault_file.saturating_add(stat.refault_anon));
+        track.scan.push_counter(read, stat.scan);
+        track.steal.push_counter(read, stat.steal);
+    }
+    match (&workload.probes, &workload.stat) {
+        (Some(probes), _) => {
+            track.reclaim.push_counter(at, probes.direct_reclaim_ns);
+            track.major_faults.push_counter(at, probes.major_faults);
+        }
+        (None, Some(stat)) => track.major_faults.push_counter(workload.stat_at, stat.major_faults),
+        (None, None) => {}
+    }
+}
+
+/// Growth of every workload whose history gives one.
+pub(crate) fn growth(state: &State, sample: &Sample) -> BTreeMap<WorkloadId, i64> {
+    let of = |id: &WorkloadId| Some((id.clone(), state.workloads.get(id)?.usage.growth()?));
+    sample.workloads.iter().filter(|(_, w)| w.current.is_some()).filter_map(|(id, _)| of(id)).collect()
+}
+
+/// What is positive of a growth.
+pub(crate) fn positive(growth: i64) -> Bytes {
+    Bytes(u64::try_from(growth).unwrap_or(0))
+}

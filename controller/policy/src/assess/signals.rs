@@ -1,0 +1,99 @@
+//! What each signal says about the tier. They are never blended: the worst one decides and is named.
+
+use crate::config::{HostThresholds, Threshold};
+use crate::plan::{Evidence, Tier};
+use crate::units::{Share, Span};
+
+/// A signal of stall or thrash is over only below this share of the threshold that it crossed.
+const EXIT: Share = Share::percent(70);
+
+/// The signals of one moment; `None` is "not known" or, for the forecast, "not filling".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Signals {
+    pub(crate) used: Option<Share>,
+    pub(crate) forecast: Option<Span>,
+    pub(crate) stall: Option<Share>,
+    pub(crate) thrash: Option<u64>,
+}
+
+impl Signals {
+    /// The worst tier that a signal asks for, with the signal that does.
+    pub(crate) fn tier(&self, host: &HostThresholds) -> (Tier, Option<Evidence>) {
+        let claim = |&tier: &Tier| Some((tier, self.evidence(host, tier)?));
+        let worst = Tier::ALL.iter().rev().find_map(claim);
+        worst.map_or((Tier::Normal, None), |(tier, evidence)| (tier, Some(evidence)))
+    }
+
+    /// The first signal that asks for this tier. Used share and forecast come first: they corroborate themselves.
+    fn evidence(&self, host: &HostThresholds, tier: Tier) -> Option<Evidence> {
+        let threshold = threshold(host, tier)?;
+        self.amount(threshold).or_else(|| {
+            let strain = self.strain(threshold, thrash_limit(host, tier))?;
+            (tier <= self.corroborated(host)).then_some(strain)
+        })
+    }
+
+    /// Used share or forecast: how much memory there is, or for how long.
+    fn amount(&self, threshold: &Threshold) -> Option<Evidence> {
+        if let Some(share) = self.used.filter(|&u| u >= threshold.used) {
+            return Some(Evidence::Used { share, threshold: threshold.used });
+        }
+        let limit = threshold.forecast?;
+        let left = self.forecast.filter(|&f| f < limit)?;
+        Some(Evidence::Forecast { left, threshold: limit })
+    }
+
+    /// Stall or thrash: what the shortage does to the protected.
+    fn strain(&self, threshold: &Threshold, thrash: Option<u64>) -> Option<Evidence> {
+        if let Some(share) = self.stall.filter(|&s| s >= threshold.stall) {
+            return Some(Evidence::Stall { share, threshold: threshold.stall });
+        }
+        let limit = thrash?;
+        let per_second = self.thrash.filter(|&t| t >= limit)?;
+        Some(Evidence::Thrash { per_second, threshold: limit })
+    }
+
+    /// How far strain is believed: with plenty of memory it calls for trimming, whatever its size.
+    fn corroborated(&self, host: &HostThresholds) -> Tier {
+        match self.used {
+            Some(used) if used >= host.constrained.leave => Tier::Emergency,
+            Some(used) if used >= host.elevated.leave => Tier::Constrained,
+            _ => Tier::Elevated,
+        }
+    }
+
+    /// Whether nothing keeps the host in this tier any longer.
+    pub(crate) fn leaves(&self, host: &HostThresholds, tier: Tier) -> bool {
+        let Some(threshold) = threshold(host, tier) else { return false };
+        let strain_over = tier > self.corroborated(host)
+            || (self.stall.is_none_or(|s| s < scaled(threshold.stall))
+                && self.thrash.zip(thrash_limit(host, tier)).is_none_or(|(t, limit)| t < exit(limit)));
+        let forecast_over = self.forecast.zip(threshold.forecast).is_none_or(|(left, limit)| left >= limit);
+        self.used.is_some_and(|u| u < threshold.leave) && forecast_over && strain_over
+    }
+}
+
+fn scaled(share: Share) -> Share {
+    Share(u32::try_from(exit(u64::from(share.0))).unwrap_or(u32::MAX))
+}
+
+fn exit(limit: u64) -> u64 {
+    u64::try_from(u128::from(limit) * u128::from(EXIT.0) / u128::from(Share::ONE.0)).unwrap_or(limit)
+}
+
+/// Where elevated has no threshold of its own it has that of constrained: uncorroborated thrash ends there.
+fn thrash_limit(host: &HostThresholds, tier: Tier) -> Option<u64> {
+    let own = threshold(host, tier)?.thrash;
+    if tier == Tier::Elevated { own.or(host.constrained.thrash) } else { own }
+}
+
+/// The thresholds of a tier; `None` for normal.
+pub(crate) fn threshold(host: &HostThresholds, tier: Tier) -> Option<&Threshold> {
+    match tier {
+        Tier::Normal => None,
+        Tier::Elevated => Some(&host.elevated),
+        Tier::Constrained => Some(&host.constrained),
+        Tier::Critical => Some(&host.critical),
+        Tier::Emergency => Some(&host.emergency),
+    }
+}

@@ -1,0 +1,48 @@
+//! Whom the kernel may stop on its own before the next pass.
+
+use super::Turn;
+use crate::assess::Memory;
+use crate::plan::{Gate, Tier};
+use crate::roles;
+use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::units::Span;
+
+/// The gate is armed where memory might run out within this time.
+const ARM_AHEAD: Span = Span::secs(10);
+/// Direct reclaim with caches left is no emergency: the host must be near elevated within this time.
+const NEAR: Span = Span::secs(2);
+
+pub(crate) fn arm(turn: &mut Turn<'_>) {
+    // On a gap the gate stays as it is, less those that are gone.
+    let armed = turn.memory().map_or(turn.state.gate.armed(), |m| due(turn, &m));
+    turn.state.gate = if armed { gate(turn) } else { Gate::default() };
+}
+
+fn due(turn: &Turn<'_>, memory: &Memory) -> bool {
+    let soon = turn.assessed.report.forecast.is_some_and(|left| left < ARM_AHEAD);
+    let near = memory.above(turn.config.host.elevated.leave, memory.decline, NEAR).0 > 0;
+    turn.config.ladder.gate && near && (soon || turn.tier() >= Tier::Constrained)
+}
+
+/// The lowest priority only: the gate can't choose, and must not stop one above another that would do.
+fn gate(turn: &Turn<'_>) -> Gate {
+    let lowest =
+        turn.tracked().filter(|(_, w, t)| freezable(turn, w, t.held.rung)).map(|(_, w, _)| rank(w)).min();
+    let is_target =
+        |w: &Workload, rung| freezable(turn, w, rung) && Some(rank(w)) == lowest && rung < Rung::Freeze;
+    let targets: Vec<WorkloadId> =
+        turn.tracked().filter(|(_, w, t)| is_target(w, t.held.rung)).map(|(id, ..)| id.clone()).collect();
+    let protected = roles::protected(turn.config, turn.sample).map(|(id, _)| id.clone());
+    Gate { protected: if targets.is_empty() { Vec::new() } else { protected.collect() }, targets }
+}
+
+fn rank(workload: &Workload) -> (bool, i32) {
+    (workload.spec.preference == Preference::Avoid, workload.spec.priority)
+}
+
+/// One that is frozen still counts as the lowest: the next priority is not the gate's business until the plan says so.
+fn freezable(turn: &Turn<'_>, workload: &Workload, rung: Rung) -> bool {
+    roles::is_eligible(turn.config, workload)
+        && roles::allows(turn.config, workload, Rung::Freeze)
+        && rung < Rung::Kill
+}

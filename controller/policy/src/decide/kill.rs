@@ -1,0 +1,111 @@
+//! The survival target, and the one rung that can't be undone.
+
+use super::Turn;
+use super::victims::victims;
+use crate::assess::{Memory, time_for, we_brake_somebody};
+use crate::plan::{Evidence, Tier};
+use crate::relief::{CRUMBS, residual};
+use crate::roles;
+use crate::sample::{Rung, WorkloadId};
+use crate::units::{Bytes, Share, Span};
+
+/// From the decision to the memory: second look, signals, the exit of a process of a gigabyte.
+const KILL_TAKES: Span = Span::millis(600);
+/// The protected are given room for this much growth.
+const AHEAD: Span = Span::secs(2);
+/// Reclaim that promises enough must deliver within this time.
+const PATIENCE: Span = Span::secs(5);
+
+pub(crate) fn consider(turn: &mut Turn<'_>) {
+    let Some(memory) = turn.memory() else { return };
+    let needed = needed(turn, &memory);
+    let desperate = needed > Bytes::ZERO && desperate(turn, &memory);
+    let since = desperate.then(|| turn.state.desperate.unwrap_or(turn.at()).min(turn.at()));
+    turn.state.desperate = since;
+    let Some(since) = since else { return };
+    let gentler = if turn.at().since(since) < PATIENCE { gentler(turn, &memory) } else { Bytes::ZERO };
+    if gentler >= needed {
+        return;
+    }
+    if let Some((id, expected)) = first(turn) {
+        let evidence =
+            turn.because([Evidence::NothingGentler { gentler, needed }, Evidence::Yield { expected }]);
+        turn.put(&id, Rung::Kill, evidence);
+    }
+}
+
+/// Bytes to get out of emergency, with room for the protected, less what is on its way.
+fn needed(turn: &Turn<'_>, memory: &Memory) -> Bytes {
+    let above = memory.above(turn.config.host.emergency.leave, memory.protected_growth, AHEAD);
+    above.saturating_sub(turn.pending())
+}
+
+/// Whether waiting is worse. A level alone is not: something must still be growing, or the protected suffer.
+fn desperate(turn: &Turn<'_>, memory: &Memory) -> bool {
+    let host = &turn.config.host;
+    let report = &turn.assessed.report;
+    let used = report.used.unwrap_or_default();
+    let falling = residual(memory, turn.just_stopped());
+    let too_late = time_for(memory.headroom, falling).is_some_and(|left| left < KILL_TAKES);
+    let panic = report.thrash_per_second.zip(host.emergency.thrash).is_some_and(|(t, limit)| t >= limit);
+    let stalled = report.stall.is_some_and(|s| s >= host.emergency.stall);
+    let full = used >= host.emergency.used && (falling > Bytes::ZERO || suffering(turn));
+    match turn.tier() {
+        Tier::Emergency => full || too_late || (used >= host.critical.leave && (panic || stalled)),
+        Tier::Critical => too_late || (used >= host.critical.leave && panic),
+        _ => false,
+    }
+}
+
+/// Where the protected can't be seen to suffer, they are taken to.
+fn suffering(turn: &Turn<'_>) -> bool {
+    let host = &turn.config.host;
+    let report = &turn.assessed.report;
+    let blind = || {
+        let protected = roles::protected(turn.config, turn.sample).next().is_some();
+        protected || !we_brake_somebody(turn.config, turn.state, turn.sample)
+    };
+    let stalled = report.stall.map_or_else(blind, |s: Share| s >= host.constrained.stall);
+    let thrashes = report.thrash_per_second.zip(host.constrained.thrash).is_some_and(|(t, limit)| t >= limit);
+    stalled || thrashes
+}
+
+/// What all gentler rungs of all victims bring in time.
+fn gentler(turn: &Turn<'_>, memory: &Memory) -> Bytes {
+    let falling = residual(memory, turn.just_stopped());
+    let within = time_for(memory.headroom, falling).unwrap_or(AHEAD).min(AHEAD);
+    let mut swap = memory.swap_free;
+    let mut sum = Bytes::ZERO;
+    for id in victims(turn, Rung::Freeze, within, swap) {
+        let Some((workload, track)) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))
+        else {
+            continue;
+        };
+        let Some(candidate) = turn.candidate(&id, workload, track, swap) else { continue };
+        let rungs = [Rung::Trim, Rung::Throttle, Rung::Freeze];
+        let open = rungs.into_iter().filter(|&r| roles::allows(turn.config, workload, r));
+        let best = open.map(|r| candidate.relief(r, within, &turn.config.ladder).bytes).max();
+        let best = best.unwrap_or_default();
+        swap = swap.saturating_sub(best);
+        sum = sum + best;
+    }
+    sum
+}
+
+/// The first victim whose death would give something back, if no other kill is under way.
+fn first(turn: &Turn<'_>) -> Option<(WorkloadId, Bytes)> {
+    if turn.tracked().any(|(_, w, t)| turn.kill_in_flight(w, t)) {
+        return None;
+    }
+    victims(turn, Rung::Kill, AHEAD, Bytes::ZERO).into_iter().find_map(|id| {
+        let (workload, track) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))?;
+        let killable = turn.candidate(&id, workload, track, Bytes::ZERO)?.holding.killable;
+        let open = roles::allows(turn.config, workload, Rung::Kill) && track.held.rung < Rung::Kill;
+        (open && killable >= CRUMBS).then_some((id, killable))
+    })
+}
+
+/// Whether this workload is the one that would be killed.
+pub(crate) fn is_next(turn: &Turn<'_>, id: &WorkloadId) -> bool {
+    first(turn).is_some_and(|(first, _)| first == *id)
+}

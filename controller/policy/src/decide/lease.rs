@@ -1,0 +1,139 @@
+//! The throttle is a lease. It is stepped while it is needed, renewed while it helps, and withdrawn within a second
+//! where it only torments: without swap a workload at `memory.high` scans for ever and gives nothing back.
+
+use super::Turn;
+use crate::holding::Holding;
+use crate::plan::{Evidence, Tier};
+use crate::relief::{Candidate, SLOW};
+use crate::roles;
+use crate::sample::{Rung, Workload, WorkloadId};
+use crate::state::{Lease, Track};
+use crate::units::{Bytes, Monotonic, Span};
+
+/// How long a throttle has to show that it helps.
+const REVIEW: Span = Span::millis(900);
+/// Time between two steps of `memory.high`: its reclaim has to be seen first.
+const STEP: Span = Span::millis(500);
+/// Reclaim that gets less than one page of this many scanned is getting nowhere.
+const SCANS_PER_STEAL: u64 = 4;
+/// `memory.current` must fall by this much to have fallen.
+const FELL: Bytes = Bytes::mib(1);
+
+/// What a review says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Helps,
+    NoMore,
+    Futile,
+}
+
+pub(crate) fn review(turn: &mut Turn<'_>) {
+    for id in turn.on(|r| r == Rung::Throttle) {
+        let Some(workload) = turn.sample.workloads.get(&id) else { continue };
+        let Some(track) = turn.state.workloads.get(&id) else { continue };
+        match verdict(track, workload, turn.growth(&id), turn.at()) {
+            Some(Verdict::Futile) => give_up(turn, &id, workload),
+            Some(Verdict::Helps) => renew(turn, &id, workload),
+            Some(Verdict::NoMore) | None if turn.at() >= track.held.lease.until => expire(turn, &id),
+            Some(Verdict::NoMore) | None => {}
+        }
+    }
+}
+
+/// `None` while the review period runs.
+fn verdict(track: &Track, workload: &Workload, growth: i64, at: Monotonic) -> Option<Verdict> {
+    let lease = &track.held.lease;
+    if at.since(lease.begun) < REVIEW {
+        return None;
+    }
+    let current = workload.current?;
+    let pushes = workload.events.is_some_and(|e| e.high > lease.high_events);
+    if current + FELL <= lease.current {
+        return Some(Verdict::Helps);
+    }
+    if pushes && fruitless(lease, track) {
+        return Some(Verdict::Futile);
+    }
+    let stopped = growth < i64::try_from(SLOW.0).unwrap_or(i64::MAX);
+    Some(if stopped { Verdict::Helps } else { Verdict::NoMore })
+}
+
+fn fruitless(lease: &Lease, track: &Track) -> bool {
+    let now = track.scan.last().zip(track.steal.last());
+    let Some(((scan, steal), (scan_before, steal_before))) = now.zip(lease.scanned) else { return true };
+    let (scanned, stolen) = (scan.saturating_sub(scan_before), steal.saturating_sub(steal_before));
+    // Nothing new in `memory.stat`: what `memory.current` says stands alone.
+    scanned == 0 || stolen.saturating_mul(SCANS_PER_STEAL) < scanned
+}
+
+/// Freeze where the host is still short and the workload may be frozen; let go otherwise.
+fn give_up(turn: &mut Turn<'_>, id: &WorkloadId, workload: &Workload) {
+    let evidence = turn.because([
+        Evidence::Futile { rung: Rung::Throttle },
+        Evidence::Growth { bytes_per_second: turn.growth(id) },
+    ]);
+    let freeze = turn.tier() >= Tier::Constrained && roles::allows(turn.config, workload, Rung::Freeze);
+    turn.put(id, if freeze { Rung::Freeze } else { Rung::Free }, evidence);
+    rest(turn, id);
+}
+
+fn expire(turn: &mut Turn<'_>, id: &WorkloadId) {
+    let evidence = turn.because([Evidence::Futile { rung: Rung::Throttle }]);
+    turn.put(id, Rung::Free, evidence);
+    rest(turn, id);
+}
+
+/// No further throttle for as long as a hold would take by now.
+fn rest(turn: &mut Turn<'_>, id: &WorkloadId) {
+    let (at, hold) = (turn.at(), turn.config.ladder.hold);
+    if let Some(track) = turn.state.workloads.get_mut(id) {
+        track.no_throttle = at + Span(hold.0.saturating_mul(1 << track.repeats.times.min(8)));
+    }
+}
+
+fn renew(turn: &mut Turn<'_>, id: &WorkloadId, workload: &Workload) {
+    let (at, lasts) = (turn.at(), turn.config.ladder.throttle_lease);
+    if let Some(track) = turn.state.workloads.get_mut(id) {
+        track.held.lease = fresh(track, workload, at, lasts);
+    }
+}
+
+fn fresh(track: &Track, workload: &Workload, at: Monotonic, lasts: Span) -> Lease {
+    Lease {
+        until: at + lasts,
+        begun: at,
+        current: workload.current.unwrap_or(track.held.lease.current),
+        high_events: workload.events.map_or(track.held.lease.high_events, |e| e.high),
+        scanned: track.scan.last().zip(track.steal.last()),
+        stepped: track.held.lease.stepped,
+    }
+}
+
+/// `memory.high` of every throttled workload: begun at its size or a step below, a step further while there is need,
+/// never below the floor, which may rise under it.
+pub(crate) fn set_high(turn: &mut Turn<'_>) {
+    let (at, lasts) = (turn.at(), turn.config.ladder.throttle_lease);
+    let swap_free = turn.memory().map_or(Bytes::ZERO, |m| m.swap_free);
+    let short = turn.tier() >= Tier::Constrained && turn.assessed.report.deficit > Bytes::ZERO;
+    for id in turn.on(|r| r == Rung::Throttle) {
+        let Some(workload) = turn.sample.workloads.get(&id) else { continue };
+        let Some(holding) = Holding::of(workload, swap_free, &turn.config.ladder) else { continue };
+        let Some(track) = turn.state.workloads.get_mut(&id) else { continue };
+        let candidate = Candidate { holding, track, growth: 0 };
+        let step = candidate.squeeze(&turn.config.ladder);
+        let lower = holding.current.saturating_sub(step).max(holding.floor);
+        let due = short && at.since(track.held.lease.stepped) >= STEP;
+        let high = match track.held.high {
+            None => lower,
+            Some(high) if due => high.min(lower),
+            Some(high) => high,
+        };
+        if track.held.high.is_none() {
+            track.held.lease = fresh(track, workload, at, lasts);
+        }
+        if track.held.high != Some(high) {
+            track.held.lease.stepped = at;
+        }
+        track.held.high = Some(high.max(holding.floor));
+    }
+}

@@ -1,0 +1,42 @@
+//! The wanted end state of every workload.
+//!
+//! Two targets are kept apart. The *calm* target (below what elevated may be left at) justifies trimming,
+//! throttling and freezing, as far as the tier allows. The *survival* target (out of emergency, with room for what the
+//! protected grow while a kill takes effect) alone justifies a kill, and only where everything gentler falls short.
+//! Levels alone kill nobody: a machine that is full but stands still, with nobody protected suffering, is left alone.
+//!
+//! Rungs are only ever raised by need ([`ladder`], [`kill`]) and only ever lowered by time and calm ([`restore`]) or
+//! by futility ([`lease`]), so a rung can't flap with a noisy reading.
+
+mod gate;
+mod kill;
+mod ladder;
+mod lease;
+mod protect;
+mod restore;
+mod settle;
+mod turn;
+mod victims;
+mod wanted;
+
+pub(crate) use turn::Turn;
+
+use crate::plan::Plan;
+use crate::sample::Trigger;
+
+/// Decides, and keeps in the state what was decided.
+pub(crate) fn decide(turn: &mut Turn<'_>) -> Plan {
+    if turn.sample.trigger == Trigger::Shutdown {
+        restore::release_all(turn);
+        return wanted::plan(turn);
+    }
+    settle::settle(turn);
+    restore::release_ineligible(turn);
+    lease::review(turn);
+    restore::review(turn);
+    ladder::raise(turn);
+    kill::consider(turn);
+    protect::protect(turn);
+    gate::arm(turn);
+    wanted::plan(turn)
+}

@@ -1,0 +1,111 @@
+//! The way down: under calm, one workload at a time, highest priority first, each only if it fits.
+
+use std::cmp::Reverse;
+
+use super::Turn;
+use super::kill;
+use crate::assess::observe::positive;
+use crate::assess::{Memory, per};
+use crate::plan::{Evidence, Tier};
+use crate::roles;
+use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::state::Track;
+use crate::units::{Bytes, Span};
+
+/// Time between two restores: the first one's growth has to be seen before the second.
+const APART: Span = Span::secs(2);
+/// A workload that is let go is taken to grow as before for this long.
+const REGROWTH: Span = Span::secs(2);
+/// After this much calm even one that would not fit is tried: its hold grows each time that it fails.
+const LONG_CALM: Span = Span::secs(30);
+
+/// Before the controller leaves: nothing is held any more.
+pub(crate) fn release_all(turn: &mut Turn<'_>) {
+    for id in turn.on(|_| true) {
+        turn.put(&id, Rung::Free, Vec::new());
+        if let Some(track) = turn.state.workloads.get_mut(&id) {
+            track.held.low = None;
+        }
+    }
+    turn.state.gate = crate::plan::Gate::default();
+}
+
+/// Lets go of what is empty, or may not be touched (any more): the configuration may have changed.
+pub(crate) fn release_ineligible(turn: &mut Turn<'_>) {
+    for id in turn.on(|r| r > Rung::Free) {
+        let Some((workload, track)) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))
+        else {
+            continue;
+        };
+        let allowed = roles::allows(turn.config, workload, track.held.rung);
+        if !roles::is_eligible(turn.config, workload) || !allowed {
+            turn.put(&id, Rung::Free, Vec::new());
+        }
+    }
+}
+
+pub(crate) fn review(turn: &mut Turn<'_>) {
+    if turn.tier() == Tier::Normal {
+        for id in turn.on(|r| r == Rung::Trim) {
+            turn.put(&id, Rung::Free, calm(turn));
+        }
+    }
+    end_long_freezes(turn);
+    if let Some(id) = next(turn) {
+        let evidence = calm(turn);
+        turn.put(&id, Rung::Free, evidence);
+        turn.state.restored = Some(turn.at());
+    }
+}
+
+fn calm(turn: &Turn<'_>) -> Vec<Evidence> {
+    turn.state.tier.calm.map(|since| Evidence::Calm { since }).into_iter().collect()
+}
+
+/// The workload whose turn it is; `None` while it is not calm, too early, or it would not fit.
+fn next(turn: &Turn<'_>) -> Option<WorkloadId> {
+    let memory = turn.memory()?;
+    let calm = turn.at().since(turn.state.tier.calm?);
+    let apart = turn.state.restored.is_none_or(|last| turn.at().since(last) >= APART);
+    if turn.tier() > Tier::Elevated || calm < turn.config.host.dwell_down || !apart {
+        return None;
+    }
+    let long = turn.tier() == Tier::Normal && calm >= LONG_CALM;
+    let (id, w, track) = turn
+        .tracked()
+        .filter(|(_, _, t)| matches!(t.held.rung, Rung::Throttle | Rung::Freeze))
+        .max_by_key(|(id, w, _)| (w.spec.preference == Preference::Avoid, w.spec.priority, Reverse(*id)))?;
+    let due = track.held.until <= turn.at() && (long || fits(turn, &memory, w, track));
+    due.then(|| id.clone())
+}
+
+/// Whether what comes back from swap, and its growth, stays below what constrained may be left at.
+fn fits(turn: &Turn<'_>, memory: &Memory, workload: &Workload, track: &Track) -> bool {
+    let back = workload.swap.unwrap_or(track.swap) + per(positive(track.held.growth), REGROWTH);
+    let limit = memory.total.share(turn.config.host.constrained.leave);
+    memory.used() + back <= limit
+}
+
+/// No freeze outlasts its maximum without a good reason.
+fn end_long_freezes(turn: &mut Turn<'_>) {
+    for id in turn.on(|r| r == Rung::Freeze) {
+        let Some((workload, track)) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))
+        else {
+            continue;
+        };
+        let lasted = turn.at().since(track.held.since);
+        if lasted < turn.config.ladder.freeze_max {
+            continue;
+        }
+        let fits = turn.memory().is_none_or(|m| fits(turn, &m, workload, track));
+        if fits || turn.tier() < Tier::Critical {
+            let evidence = turn.because([]);
+            turn.put(&id, Rung::Free, evidence);
+        } else if kill::is_next(turn, &id) {
+            let expected =
+                turn.candidate(&id, workload, track, Bytes::ZERO).map_or(Bytes::ZERO, |c| c.holding.killable);
+            let evidence = turn.because([Evidence::Yield { expected }]);
+            turn.put(&id, Rung::Kill, evidence);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One pass's decisions in the making: what is known, and the state that they are kept in.
+
+use crate::assess::observe::positive;
+use crate::assess::{Assessed, Memory};
+use crate::config::Config;
+use crate::holding::Holding;
+use crate::plan::{Evidence, Tier};
+use crate::relief::{Candidate, brake_holds};
+use crate::sample::{Rung, Sample, Workload, WorkloadId};
+use crate::state::{Held, Lease, Repeats, State, Track};
+use crate::units::{Bytes, Monotonic, Share, Span};
+
+/// Repetitions are forgotten one by one after this long.
+const REPEAT_MEMORY: Span = Span::secs(600);
+/// Hold times double at most this often.
+const DOUBLINGS: u32 = 5;
+/// A brake takes this long to show in the rates: the freeze itself and the window that they are taken over.
+const BRAKE_SHOWS: Span = Span::millis(400);
+
+/// What a pass decides with.
+pub(crate) struct Turn<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) sample: &'a Sample,
+    pub(crate) assessed: &'a Assessed,
+    pub(crate) state: &'a mut State,
+}
+
+impl<'a> Turn<'a> {
+    pub(crate) fn at(&self) -> Monotonic {
+        self.sample.at
+    }
+
+    pub(crate) fn tier(&self) -> Tier {
+        self.assessed.report.tier
+    }
+
+    pub(crate) fn memory(&self) -> Option<Memory> {
+        self.assessed.memory
+    }
+
+    /// The workloads of the sample with what is remembered of them.
+    pub(crate) fn tracked(&self) -> impl Iterator<Item = (&'a WorkloadId, &'a Workload, &Track)> {
+        let tracks = &self.state.workloads;
+        self.sample.workloads.iter().filter_map(move |(id, w)| Some((id, w, tracks.get(id)?)))
+    }
+
+    /// Workloads of the sample that are on a rung that `test` accepts.
+    pub(crate) fn on(&self, test: impl Fn(Rung) -> bool) -> Vec<WorkloadId> {
+        self.tracked().filter(|(_, _, t)| test(t.held.rung)).map(|(id, ..)| id.clone()).collect()
+    }
+
+    pub(crate) fn growth(&self, id: &WorkloadId) -> i64 {
+        self.assessed.report.growth.get(id).copied().unwrap_or(0)
+    }
+
+    /// The deadline by which a freeze ought to be seen in the readings.
+    pub(crate) fn grace(&self) -> Span {
+        Span(self.config.ladder.freeze_deadline.0.max(BRAKE_SHOWS.0))
+    }
+
+    /// A workload with its prospects; `None` where its memory could not be read.
+    pub(crate) fn candidate<'t>(
+        &self,
+        id: &WorkloadId,
+        workload: &Workload,
+        track: &'t Track,
+        swap_free: Bytes,
+    ) -> Option<Candidate<'t>> {
+        let holding = Holding::of(workload, swap_free, &self.config.ladder)?;
+        let growth = self.growth(id);
+        let braked = brake_holds(track, workload.frozen, growth, self.at(), self.grace());
+        Some(Candidate { holding, track, growth: if braked { 0 } else { growth } })
+    }
+
+    /// Growth of which the rates still tell although it has just been stopped.
+    pub(crate) fn just_stopped(&self) -> Bytes {
+        let recent =
+            |t: &Track| t.held.rung >= Rung::Throttle && self.at().since(t.held.since) <= self.grace();
+        self.tracked()
+            .filter(|(_, _, t)| recent(t))
+            .map(|(id, _, t)| positive(t.held.growth.max(self.growth(id))))
+            .sum()
+    }
+
+    /// Bytes that kills under way are about to give back.
+    pub(crate) fn pending(&self) -> Bytes {
+        self.tracked()
+            .filter(|(_, w, t)| self.kill_in_flight(w, t))
+            .filter_map(|(_, w, _)| Holding::of(w, Bytes::ZERO, &self.config.ladder))
+            .map(|h| h.killable)
+            .sum()
+    }
+
+    pub(crate) fn kill_in_flight(&self, workload: &Workload, track: &Track) -> bool {
+        track.held.rung == Rung::Kill
+            && workload.populated != Some(false)
+            && self.at().since(track.held.since) < self.config.ladder.kill_deadline
+    }
+
+    /// The assessment's evidence with more behind it.
+    pub(crate) fn because(&self, more: impl IntoIterator<Item = Evidence>) -> Vec<Evidence> {
+        self.assessed.report.because.iter().cloned().chain(more).collect()
+    }
+
+    /// Puts a workload on a rung. Nothing happens where it is on it already.
+    pub(crate) fn put(&mut self, id: &WorkloadId, rung: Rung, evidence: Vec<Evidence>) {
+        let (at, growth, hold) = (self.at(), self.growth(id), self.config.ladder.hold);
+        let Some(track) = self.state.workloads.get_mut(id) else { return };
+        if track.held.rung == rung {
+            return;
+        }
+        self.state.action = self.state.action.saturating_add(1);
+        let entered = rung >= Rung::Throttle && track.held.rung < Rung::Throttle;
+        if entered {
+            track.held.until = at + track.repeats.hold(hold, at);
+            track.held.growth = growth;
+        }
+        track.held = Held {
+            rung,
+            action: self.state.action,
+            evidence,
+            since: at,
+            until: if rung >= Rung::Throttle { track.held.until } else { at },
+            high: None,
+            low: track.held.low,
+            growth: if rung >= Rung::Throttle { track.held.growth } else { 0 },
+            lease: Lease::default(),
+            trimmed: track.held.trimmed,
+        };
+    }
+}
+
+impl Repeats {
+    /// Counts one more time and says how long to hold: twice as long as the last time within ten minutes.
+    fn hold(&mut self, base: Span, at: Monotonic) -> Span {
+        let quiet = at.since(self.at).0 / REPEAT_MEMORY.0;
+        self.times = self.times.saturating_sub(u32::try_from(quiet).unwrap_or(u32::MAX));
+        let span = Span(base.0.saturating_mul(1 << self.times.min(DOUBLINGS)));
+        self.times = (self.times + 1).min(DOUBLINGS);
+        self.at = at;
+        span
+    }
+}
+
+/// A share of the host's memory.
+pub(crate) fn part(memory: &Memory, percent: u32) -> Bytes {
+    memory.total.share(Share::percent(percent))
+}

@@ -1,0 +1,181 @@
+//! A short memory of one reading, and the rates that may be taken from it.
+//!
+//! Samples come 50 ms apart when busy, 500 ms when calm, and now and then 1 ms after the last one because a
+//! trigger fired. A rate over 1 ms is noise multiplied by a thousand, so points are kept apart and a rate is
+//! taken over at least [`SHORTEST`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Monotonic, Span};
+
+/// Shorter intervals give no rate: `memory.current` is batched per CPU (64 pages), and so are the vmstat counters.
+const SHORTEST: Span = Span::millis(40);
+/// The window of bursts.
+const SHORT: Span = Span::millis(150);
+/// Spacing of the points of the long window.
+const LONG_SPACING: Span = Span::millis(500);
+/// A reading older than this says nothing about the present.
+const STALE: Span = Span::secs(6);
+/// A clock that went back further than this is another clock: the memory starts over.
+const OTHER_CLOCK: Span = Span::secs(10);
+/// Points kept in each window.
+const POINTS: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Point {
+    at: Monotonic,
+    value: u64,
+}
+
+impl Point {
+    fn rate_to(self, later: Self) -> i64 {
+        let nanos = i128::from(later.at.since(self.at).0.max(1));
+        let change = i128::from(later.value) - i128::from(self.value);
+        clamp(change * 1_000_000_000 / nanos)
+    }
+}
+
+/// Readings at least a given time apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Window(Vec<Point>);
+
+impl Window {
+    fn push(&mut self, point: Point, spacing: Span) {
+        if self.0.last().is_some_and(|last| point.at.since(last.at) < spacing) {
+            return;
+        }
+        if self.0.len() == POINTS {
+            self.0.remove(0);
+        }
+        self.0.push(point);
+    }
+
+    /// The newest point at least `age` old, or else the oldest one that is old enough for a rate.
+    fn base(&self, now: Monotonic, age: Span) -> Option<Point> {
+        let fresh = || self.0.iter().filter(|p| now.since(p.at) <= STALE && now.since(p.at) >= SHORTEST);
+        fresh().rfind(|p| now.since(p.at) >= age).or_else(|| fresh().next()).copied()
+    }
+}
+
+/// One reading over the last seconds, in a window for bursts and a longer one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trend {
+    last: Option<Point>,
+    short: Window,
+    long: Window,
+}
+
+impl Trend {
+    /// Remembers a reading. One that is not newer than the last is ignored.
+    pub(crate) fn push(&mut self, at: Monotonic, value: u64) {
+        if let Some(last) = self.last {
+            if at + OTHER_CLOCK < last.at {
+                *self = Self::default();
+            } else if at <= last.at {
+                return;
+            }
+        }
+        let point = Point { at, value };
+        self.last = Some(point);
+        self.short.push(point, SHORTEST);
+        self.long.push(point, LONG_SPACING);
+    }
+
+    /// Remembers a reading of a counter. One that fell has been reset: nothing before it counts.
+    pub(crate) fn push_counter(&mut self, at: Monotonic, value: u64) {
+        if self.last.is_some_and(|last| value < last.value && at > last.at) {
+            *self = Self::default();
+        }
+        self.push(at, value);
+    }
+
+    /// Change per second over the last 150 ms or so; `None` where two readings far enough apart are missing.
+    pub(crate) fn rate(&self) -> Option<i64> {
+        let last = self.last?;
+        Some(self.short.base(last.at, SHORT)?.rate_to(last))
+    }
+
+    /// Growth per second that is quick to see a burst and slow to believe that one is over: the short rate,
+    /// or its mean with the long one where that is larger and the value still grows.
+    pub(crate) fn growth(&self) -> Option<i64> {
+        self.rising(1)
+    }
+
+    /// The same for a value that falls.
+    pub(crate) fn decline(&self) -> Option<i64> {
+        self.rising(-1)
+    }
+
+    fn rising(&self, sign: i64) -> Option<i64> {
+        let last = self.last?;
+        let short = self.rate()?.saturating_mul(sign);
+        let base = self.long.0.iter().find(|p| last.at.since(p.at) <= STALE && p.at < last.at);
+        let long = base.map_or(short, |base| base.rate_to(last).saturating_mul(sign));
+        Some(if short > 0 && long > short { short / 2 + long / 2 } else { short })
+    }
+
+    /// The last reading.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.last.map(|p| p.value)
+    }
+}
+
+fn clamp(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Monotonic {
+        Monotonic(ms * 1_000_000)
+    }
+
+    #[test]
+    fn samples_a_millisecond_apart_give_no_wild_rate() {
+        let mut trend = Trend::default();
+        trend.push(at(1000), 0);
+        trend.push(at(1001), 1 << 20);
+        assert_eq!(trend.rate(), None);
+        trend.push(at(1100), 1 << 20);
+        assert_eq!(trend.rate(), Some(10 << 20));
+    }
+
+    #[test]
+    fn a_burst_is_seen_and_its_end_too() {
+        let mut trend = Trend::default();
+        for i in 0..20 {
+            trend.push(at(i * 50), 0);
+        }
+        for i in 20..26 {
+            trend.push(at(i * 50), (i - 19) * 1000);
+        }
+        assert_eq!(trend.growth(), Some(20_000));
+        for i in 26..40 {
+            trend.push(at(i * 50), 6000);
+        }
+        assert_eq!(trend.growth(), Some(0));
+    }
+
+    #[test]
+    fn a_clock_that_stands_or_goes_back_is_survived() {
+        let mut trend = Trend::default();
+        trend.push(at(60_000), 5);
+        trend.push(at(60_000), 500);
+        trend.push(at(59_900), 900);
+        assert_eq!(trend.last(), Some(5));
+        trend.push(at(100), 7);
+        assert_eq!((trend.last(), trend.rate()), (Some(7), None));
+    }
+
+    #[test]
+    fn a_counter_that_was_reset_starts_over() {
+        let mut trend = Trend::default();
+        trend.push_counter(at(0), 100);
+        trend.push_counter(at(100), 3);
+        assert_eq!(trend.rate(), None);
+    }
+}

@@ -1,0 +1,35 @@
+//! One pass: assess, decide, lint.
+
+use serde::{Deserialize, Serialize};
+
+use crate::assess;
+use crate::config::Config;
+use crate::decide::{self, Turn};
+use crate::lint;
+use crate::plan::{Assessment, Finding, Plan};
+use crate::sample::Sample;
+use crate::state::State;
+
+/// What a pass gave.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pass {
+    /// To be handed to the next pass.
+    pub state: State,
+    /// What the sample means.
+    pub assessment: Assessment,
+    /// What is wanted. Actions with a fatal finding are not in it.
+    pub plan: Plan,
+    /// What the lint had to say.
+    pub findings: Vec<Finding>,
+}
+
+/// Takes one sample from the readings to the plan.
+#[must_use]
+pub fn step(config: &Config, mut state: State, sample: &Sample) -> Pass {
+    let before = lint::Before::of(&state);
+    let assessed = assess::assess(config, &mut state, sample);
+    let mut plan = decide::decide(&mut Turn { config, sample, assessed: &assessed, state: &mut state });
+    let findings = lint::lint(config, &before, sample, &assessed.report, &plan);
+    lint::block(&findings, &before, &mut state, &mut plan);
+    Pass { state, assessment: assessed.report, plan, findings }
+}

@@ -1,0 +1,98 @@
+//! What a rung would give: bytes that arrive in headroom in time, and growth that it stops.
+
+use crate::assess::Memory;
+use crate::assess::observe::positive;
+use crate::assess::per;
+use crate::config::Ladder;
+use crate::holding::Holding;
+use crate::sample::Rung;
+use crate::state::Track;
+use crate::units::{Bytes, Monotonic, Span};
+
+/// Bytes that are wanted are wanted within this time: the horizon of calm targets.
+pub(crate) const HORIZON: Span = Span::secs(5);
+/// A brake is applied this long before it is needed: ten samples, or the time a freeze takes on a loaded machine.
+pub(crate) const BRAKE_AHEAD: Span = Span::secs(1);
+/// Slower growth is no reason for a brake.
+pub(crate) const SLOW: Bytes = Bytes::mib(1);
+/// Less is not worth an action.
+pub(crate) const CRUMBS: Bytes = Bytes::mib(4);
+
+/// A workload as the walk over the victims sees it.
+pub(crate) struct Candidate<'a> {
+    pub(crate) holding: Holding,
+    pub(crate) track: &'a Track,
+    pub(crate) growth: i64,
+}
+
+/// What a rung gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Relief {
+    /// In headroom, within the horizon.
+    pub(crate) bytes: Bytes,
+    /// Bytes per second that would have come on top and do not.
+    pub(crate) growth: Bytes,
+}
+
+impl Relief {
+    /// Both in one figure: what headroom has more of by the time that the brake was to be early.
+    pub(crate) fn total(self) -> Bytes {
+        self.bytes + per(self.growth, BRAKE_AHEAD)
+    }
+}
+
+impl Candidate<'_> {
+    /// What `rung` would give from now on. A workload that is already on it or above has stopped growing.
+    pub(crate) fn relief(&self, rung: Rung, within: Span, ladder: &Ladder) -> Relief {
+        let bytes = match rung {
+            Rung::Free | Rung::Offload => Bytes::ZERO,
+            // A running workload takes back what it needs; half of its anon is taken for cold.
+            Rung::Trim => self.reclaimed(Bytes(self.holding.swappable.0 / 2), within),
+            Rung::Throttle => self.reclaimed(self.squeeze(ladder), within),
+            Rung::Freeze => self.reclaimed(self.holding.swappable, within),
+            Rung::Kill => self.holding.killable,
+        };
+        let growth = if rung >= Rung::Throttle { self.brakeable() } else { Bytes::ZERO };
+        Relief { bytes, growth }
+    }
+
+    /// One step of a throttle.
+    pub(crate) fn squeeze(&self, ladder: &Ladder) -> Bytes {
+        let room = self.holding.current.saturating_sub(self.holding.floor);
+        room.min(self.holding.current.share(ladder.throttle_step)).min(self.holding.swappable)
+    }
+
+    fn brakeable(&self) -> Bytes {
+        let growth = positive(self.growth);
+        if growth < SLOW { Bytes::ZERO } else { growth }
+    }
+
+    /// How much of `wanted` reclaim brings within the time, by what it brought before.
+    fn reclaimed(&self, wanted: Bytes, within: Span) -> Bytes {
+        let learned = &self.track.learned;
+        wanted.share(learned.ratio).min(per(learned.per_second, within))
+    }
+}
+
+/// Whether the brake on a workload is seen to hold: one that was only just applied is given `grace`, a
+/// bulk charge inside the kernel can be neither frozen nor throttled and goes on.
+pub(crate) fn brake_holds(
+    track: &Track,
+    frozen: Option<bool>,
+    growth: i64,
+    at: Monotonic,
+    grace: Span,
+) -> bool {
+    match track.held.rung {
+        Rung::Free | Rung::Trim | Rung::Offload => false,
+        _ if at.since(track.held.since) <= grace => true,
+        Rung::Throttle => positive(growth) < SLOW,
+        Rung::Freeze => frozen == Some(true) || positive(growth) < SLOW,
+        Rung::Kill => true,
+    }
+}
+
+/// Bytes per second by which headroom will still fall once the brakes hold.
+pub(crate) fn residual(memory: &Memory, stopped: Bytes) -> Bytes {
+    memory.decline.saturating_sub(stopped)
+}

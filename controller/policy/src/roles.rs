@@ -1,0 +1,29 @@
+//! Who is sensed on, who may be acted on, and with which rungs.
+
+use crate::config::Config;
+use crate::sample::{Preference, Rung, Sample, Workload, WorkloadId};
+
+/// Sensed on, given `memory.low`, never a victim.
+pub(crate) fn is_protected(config: &Config, workload: &Workload) -> bool {
+    workload.spec.priority >= config.protect_priority
+}
+
+/// May be a victim of some rung.
+pub(crate) fn is_eligible(config: &Config, workload: &Workload) -> bool {
+    workload.spec.preference != Preference::Omit
+        && !is_protected(config, workload)
+        && workload.populated != Some(false)
+}
+
+/// Whether both the ladder and the workload's own rungs have this one.
+pub(crate) fn allows(config: &Config, workload: &Workload, rung: Rung) -> bool {
+    config.ladder.rungs.contains(&rung) && workload.spec.rungs.contains(&rung)
+}
+
+/// The protected workloads of a sample.
+pub(crate) fn protected<'a>(
+    config: &'a Config,
+    sample: &'a Sample,
+) -> impl Iterator<Item = (&'a WorkloadId, &'a Workload)> {
+    sample.workloads.iter().filter(|(_, w)| is_protected(config, w))
+}

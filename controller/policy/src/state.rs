@@ -1,0 +1,146 @@
+//! Everything that one pass hands to the next. Small, serializable, one owner.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::assess::tier::TierState;
+use crate::history::Trend;
+use crate::plan::{Evidence, Gate};
+use crate::sample::{Rung, WorkloadId};
+use crate::units::{Bytes, Monotonic, Share};
+
+/// What the policy remembers. The default is that of a start: no history, nothing held.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// Number of the last action.
+    pub action: u64,
+    /// Tier and the timers of its hysteresis.
+    pub tier: TierState,
+    /// `MemAvailable` over time.
+    pub available: Trend,
+    /// Host PSI `some` over time.
+    pub host_psi: Trend,
+    /// Every workload seen lately.
+    pub workloads: BTreeMap<WorkloadId, Track>,
+    /// The gate as the last plan left it: a workload found frozen that was a target was stopped by it.
+    pub gate: Gate,
+    /// Since when survival has been at stake.
+    pub desperate: Option<Monotonic>,
+    /// When a workload was last given back what had been taken.
+    pub restored: Option<Monotonic>,
+}
+
+/// What is remembered of one workload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Track {
+    /// When it was last in a sample.
+    pub seen: Monotonic,
+    /// `memory.current` + `memory.swap.current`.
+    pub usage: Trend,
+    /// `memory.swap.current` when it was last read.
+    pub swap: Bytes,
+    /// `memory.pressure` `some`, in microseconds.
+    pub psi: Trend,
+    /// Time in direct reclaim, in nanoseconds.
+    pub reclaim: Trend,
+    /// Pages refaulted.
+    pub refaults: Trend,
+    /// Major faults.
+    pub major_faults: Trend,
+    /// Refaults and major faults per second, smoothed.
+    pub thrash: u64,
+    /// When `thrash` was last brought up to date.
+    pub thrash_at: Monotonic,
+    /// `memory.events` `high`.
+    pub high_events: Trend,
+    /// `pgscan`, pages.
+    pub scan: Trend,
+    /// `pgsteal`, pages.
+    pub steal: Trend,
+    /// What reclaim of it was worth.
+    pub learned: Learned,
+    /// What is being done to it.
+    pub held: Held,
+    /// How often lately.
+    pub repeats: Repeats,
+    /// No throttle before this: the last one was futile.
+    pub no_throttle: Monotonic,
+}
+
+/// What `memory.reclaim` of a workload was worth, from the outcomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Learned {
+    /// Freed of what was asked.
+    pub ratio: Share,
+    /// Freed per second.
+    pub per_second: Bytes,
+    /// Fruitless reclaims in a row.
+    pub fruitless: u32,
+    /// Not worth another try before this.
+    pub rest_until: Monotonic,
+}
+
+impl Default for Learned {
+    /// Priors: all of what looks reclaimable, at the pace of a plain SSD. Outcomes correct both quickly.
+    fn default() -> Self {
+        Self { ratio: Share::ONE, per_second: Bytes::mib(200), fruitless: 0, rest_until: Monotonic(0) }
+    }
+}
+
+/// What is being done to a workload, since when and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Held {
+    /// The rung.
+    pub rung: Rung,
+    /// Number of the action that put it there.
+    pub action: u64,
+    /// Why.
+    pub evidence: Vec<Evidence>,
+    /// Since when.
+    pub since: Monotonic,
+    /// Not lowered before this.
+    pub until: Monotonic,
+    /// `memory.high`, on throttle.
+    pub high: Option<Bytes>,
+    /// `memory.low`, of a protected workload.
+    pub low: Option<Bytes>,
+    /// Growth when it was braked: what it would do if it were let go.
+    pub growth: i64,
+    /// The lease of a throttle.
+    pub lease: Lease,
+    /// When `memory.reclaim` was last asked for.
+    pub trimmed: Option<Monotonic>,
+}
+
+/// The lease of a throttle: it ends unless it is seen to help.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lease {
+    /// Ends then.
+    pub until: Monotonic,
+    /// When the present review period began.
+    pub begun: Monotonic,
+    /// `memory.current` at that time.
+    pub current: Bytes,
+    /// `memory.events` `high` at that time.
+    pub high_events: u64,
+    /// `pgscan` and `pgsteal` at that time, if they were known.
+    pub scanned: Option<(u64, u64)>,
+    /// When `memory.high` was last moved.
+    pub stepped: Monotonic,
+}
+
+/// How often a workload was braked lately: hold times grow with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Repeats {
+    /// Times, less one for every ten quiet minutes.
+    pub times: u32,
+    /// When it last counted.
+    pub at: Monotonic,
+}
