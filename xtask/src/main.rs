@@ -4,7 +4,8 @@ mod setup;
 mod vm;
 mod vm_command;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Works on Plimsoll: sets up, tests, shows.
@@ -21,8 +22,12 @@ enum Task {
     Vm(vm_command::Arguments),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Task::Vm(arguments) => vm_command::run(&arguments),
-    }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask vm`: a shell or any command on a stock kernel.
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -78,7 +79,7 @@ impl SwapKind {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::emulator()?;
     match &arguments.task {
         Task::Shell(guest) => shell(guest),
@@ -86,27 +87,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-fn shell(guest: &Guest) -> Result<()> {
+fn shell(guest: &Guest) -> Result<ExitCode> {
     let mut boot = boot(guest, ["/bin/busybox", "setsid", "cttyhack", "sh"].map(str::to_owned).to_vec())?;
     boot.interactive = true;
     boot.timeout = Duration::MAX;
     boot.run(&mut |_| {})?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-fn run_one(guest: &Guest, command: &[String]) -> Result<()> {
-    let mut command = command.to_vec();
-    let mut host = None;
+fn run_one(guest: &Guest, command: &[String]) -> Result<ExitCode> {
+    let mut boot = boot(guest, command.to_vec())?;
     let program = PathBuf::from(&command[0]);
-    if program.is_file() {
-        let name = program.file_name().context("a program has a name")?.to_string_lossy();
-        command[0] = format!("/{name}");
-        host = Some(program.clone());
-    }
-    let mut boot = boot(guest, command)?;
-    if let Some(host) = host {
-        let place = boot.command[0].clone();
-        boot.add_file(host, place);
+    let in_guest = boot.files.iter().any(|(_, place)| *place == program)
+        || boot.links.iter().any(|(place, _)| *place == program);
+    if !in_guest && program.is_file() {
+        let name = program.file_name().context("a program has a name")?;
+        let place = PathBuf::from("/").join(name);
+        boot.command[0] = place.to_string_lossy().into_owned();
+        boot.add_file(program, place);
     }
     let report = boot.run(&mut |line| println!("{line}"))?;
     let warnings = report.warnings.len();
@@ -119,7 +117,7 @@ fn run_one(guest: &Guest, command: &[String]) -> Result<()> {
         boot.log.display(),
         report.out.display(),
     );
-    std::process::exit(report.code)
+    Ok(ExitCode::from(u8::try_from(report.code).unwrap_or(1)))
 }
 
 fn boot(guest: &Guest, command: Vec<String>) -> Result<Boot> {

@@ -106,9 +106,9 @@ pub fn kernel_warnings(log: &str) -> Vec<String> {
         "Kernel panic",
         "general protection fault",
         "blocked for more than",
-        "rcu_",
+        "detected stall",
     ];
-    let trouble = |line: &&str| MARKS.iter().any(|mark| line.contains(mark)) && !line.contains("rcu_nocbs");
+    let trouble = |line: &&str| MARKS.iter().any(|mark| line.contains(mark));
     log.lines().filter(trouble).map(|line| line.trim().to_owned()).collect()
 }
 

@@ -1,10 +1,14 @@
 //! How the guest's CPUs are run: by the hardware where that works, else by emulation.
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+
 use super::Kernel;
+use crate::setup;
 
 /// What time means in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,28 +45,46 @@ impl Timing {
 /// Whether a kernel really comes up under KVM: /dev/kvm may exist and fail, above all in nested machines.
 pub(crate) fn kvm_works(kernel: &Kernel) -> bool {
     static WORKS: OnceLock<bool> = OnceLock::new();
-    *WORKS.get_or_init(|| Path::new("/dev/kvm").exists() && boots_under_kvm(kernel).unwrap_or(false))
+    *WORKS.get_or_init(|| Path::new("/dev/kvm").exists() && remembered(kernel).unwrap_or(false))
+}
+
+/// Probes once per boot of this machine: a KVM that hangs costs the whole limit.
+fn remembered(kernel: &Kernel) -> Result<bool> {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let file = setup::cache()?.join(format!("kvm-{}", machine.trim()));
+    if let Ok(answer) = std::fs::read_to_string(&file) {
+        return Ok(answer == "works");
+    }
+    let works = boots_under_kvm(kernel)?;
+    std::fs::write(&file, if works { "works" } else { "fails" })?;
+    Ok(works)
 }
 
 /// Boots the kernel without a root filesystem: it panics and, by panic=-1, ends the emulator.
-fn boots_under_kvm(kernel: &Kernel) -> std::io::Result<bool> {
+fn boots_under_kvm(kernel: &Kernel) -> Result<bool> {
     let log = tempfile::NamedTempFile::new()?;
+    let said = || std::fs::read(log.path()).map(|text| String::from_utf8_lossy(&text).into_owned());
     let mut child = Command::new(super::qemu::PROGRAM)
         .args(["-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot"])
         .args(["-append", "console=ttyS0 panic=-1", "-kernel"])
         .arg(&kernel.image)
-        .arg("-serial")
-        .arg(format!("file:{}", log.path().display()))
+        .args(["-serial", "stdio"])
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(append(log.path())?)
+        .stderr(append(log.path())?)
         .spawn()?;
     let deadline = Instant::now() + PROBE_LIMIT;
-    while Instant::now() < deadline && child.try_wait()?.is_none() {
+    // After an internal error of KVM, the emulator stays and waits for a debugger.
+    while Instant::now() < deadline && child.try_wait()?.is_none() && !said()?.contains("KVM internal error")
+    {
         std::thread::sleep(Duration::from_millis(50));
     }
     // It may have ended by itself; either way nothing is left running.
     let _ = child.kill();
     child.wait()?;
-    Ok(String::from_utf8_lossy(&std::fs::read(log.path())?).contains("Kernel panic"))
+    Ok(said()?.contains("Kernel panic"))
+}
+
+fn append(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).open(path)
 }

@@ -33,4 +33,10 @@ impl Kernel {
         let image = boot.join(format!("vmlinuz-{release}"));
         Ok(Self { series: series.to_owned(), release, image, modules })
     }
+
+    /// Major and minor version.
+    pub(super) fn version(&self) -> (u32, u32) {
+        let mut numbers = self.release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
 }

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 pub(crate) use accel::Timing;
 pub(crate) use kernel::Kernel;
@@ -136,6 +136,13 @@ impl Boot {
     ///
     /// A boot that dies in the emulator before the command has begun is repeated; whatever the command does is not.
     pub(crate) fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Report> {
+        // Older kernels bring CPUs up one after the other and spin for each, on the only thread there is.
+        let serial = matches!(self.kernel.version(), (..=5, _) | (6, ..=4));
+        ensure!(
+            !(serial && self.timing == Timing::Icount && self.smp > 1),
+            "kernel {} does not come up under icount with more than one CPU: use 6.5 or newer, or smp 1",
+            self.kernel.release
+        );
         session::run(self, on_line)
     }
 

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use plimsoll_init::{HELLO, VERDICT_ENTRY, Verdict};
 
 use super::channel::{Channels, Event};
@@ -47,7 +47,7 @@ pub(super) fn run(boot: &Boot, on_line: &mut dyn FnMut(&str)) -> Result<Report> 
             Ending::Died(_) if retried < RETRIES && lost_by_emulator(&boot.log) => {
                 fs::rename(&boot.log, boot.log.with_extension(format!("lost-{retried}.log")))?;
             }
-            Ending::Died(error) => return Err(error.context(tail(&boot.log))),
+            Ending::Died(error) => bail!("{error:#}; {}", tail(&boot.log)),
         }
     }
     Err(anyhow!("{} boots in a row died in the emulator; logs: {}", RETRIES + 1, boot.log.display()))
@@ -106,23 +106,27 @@ fn attempt(boot: &Boot, work: &Path, on_line: &mut dyn FnMut(&str)) -> Result<En
         }
         Event::Results(taken) => taken.context("taking the guest's results"),
     };
-    let given_up = follow(boot, &mut running.0, channels.events(), &mut take)?;
+    let followed = follow(boot, &mut running.0, channels.events(), &mut take);
     drop(running);
-    channels.finish().into_iter().try_for_each(&mut take)?;
-    match (given_up, fs::read(results.join(VERDICT_ENTRY))) {
-        (Some(error), _) => Ok(Ending::Died(error)),
-        (None, Ok(verdict)) => Ok(Ending::Verdict(serde_json::from_slice(&verdict).context(VERDICT_ENTRY)?)),
-        (None, Err(_)) => Ok(Ending::Died(anyhow!("the guest ended without a verdict"))),
+    let rest = channels.finish().into_iter().try_for_each(&mut take);
+    if let Err(error) = followed {
+        return Ok(Ending::Died(error));
+    }
+    match fs::read(results.join(VERDICT_ENTRY)) {
+        Ok(verdict) => {
+            rest.and(Ok(Ending::Verdict(serde_json::from_slice(&verdict).context(VERDICT_ENTRY)?)))
+        }
+        Err(_) => Ok(Ending::Died(anyhow!("the guest ended without a verdict"))),
     }
 }
 
-/// Passes on what comes from the guest until it is off. An answer is the reason to give up on it.
+/// Passes on what comes from the guest until it is off. An error is the reason to give up on it.
 fn follow(
     boot: &Boot,
     child: &mut Child,
     events: &Receiver<Event>,
     take: &mut dyn FnMut(Event) -> Result<()>,
-) -> Result<Option<anyhow::Error>> {
+) -> Result<()> {
     let start = Instant::now();
     let mut hello = false;
     while child.try_wait()?.is_none() {
@@ -130,14 +134,11 @@ fn follow(
             take(event)?;
         }
         hello = hello || said_hello(&boot.log);
-        if !hello && start.elapsed() > HELLO_LIMIT {
-            return Ok(Some(anyhow!("the guest did not come up within {} s", HELLO_LIMIT.as_secs())));
-        }
-        if start.elapsed() > boot.timeout {
-            return Ok(Some(anyhow!("the guest did not end within {} s", boot.timeout.as_secs())));
-        }
+        let limit = if hello { boot.timeout } else { HELLO_LIMIT.min(boot.timeout) };
+        let what = if hello { "end" } else { "come up" };
+        ensure!(start.elapsed() < limit, "the guest did not {what} within {} s", limit.as_secs());
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Whether the emulator, not the guest, is to blame: no sign of init, or an Oops on a half-patched instruction,
@@ -161,5 +162,5 @@ fn tail(log: &Path) -> String {
     let text = read(log);
     let lines: Vec<_> = text.lines().collect();
     let shown = lines[lines.len().saturating_sub(TAIL)..].join("\n  ");
-    format!("the end of {}:\n  {shown}\n", log.display())
+    format!("the end of {}:\n  {shown}", log.display())
 }
