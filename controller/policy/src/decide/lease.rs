@@ -110,7 +110,8 @@ fn fresh(track: &Track, workload: &Workload, at: Monotonic, lasts: Span) -> Leas
 }
 
 /// `memory.high` of every throttled workload: begun at its size or a step below, a step further while there is need,
-/// never below the floor, which may rise under it.
+/// never set below the floor. It is not raised after a workload that pushes over it: that would be no brake, and
+/// the review ends it within a second if it only torments.
 pub(crate) fn set_high(turn: &mut Turn<'_>) {
     let (at, lasts) = (turn.at(), turn.config.ladder.throttle_lease);
     let swap_free = turn.memory().map_or(Bytes::ZERO, |m| m.swap_free);
@@ -134,6 +135,6 @@ pub(crate) fn set_high(turn: &mut Turn<'_>) {
         if track.held.high != Some(high) {
             track.held.lease.stepped = at;
         }
-        track.held.high = Some(high.max(holding.floor));
+        track.held.high = Some(high);
     }
 }
