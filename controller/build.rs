@@ -36,7 +36,8 @@ fn run() -> Result<()> {
 }
 
 fn compile() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the controller lies in the workspace")?;
+    let workspace =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the controller lies in the workspace")?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
     let toolchain = plimsoll_toolchain::find()?;
     for path in [&toolchain.compiler.rustc, &toolchain.linker] {

@@ -137,6 +137,8 @@ pub struct HostProbes {
     pub oom_victims: u64,
     /// Ring-buffer events that found no room.
     pub lost_events: u64,
+    /// Counts that found no room in a map: the counters of some cgroup are too low.
+    pub lost_counts: u64,
 }
 
 /// A workload's identity: the path of its cgroup below the cgroup root, and the inode of that directory.
@@ -380,9 +382,9 @@ pub struct Probes {
     pub direct_reclaims: u64,
     /// Time its tasks spent there.
     pub direct_reclaim_ns: u64,
-    /// Reclaims of this cgroup's own memory, except those we asked for.
+    /// Reclaims of this cgroup's own memory, whoever had to do them, except those we asked for.
     pub memcg_reclaims: u64,
-    /// Time spent on them.
+    /// Time its tasks spent reclaiming for a limit, be it this cgroup's or an ancestor's.
     pub memcg_reclaim_ns: u64,
     /// Time its tasks were throttled by vmscan.
     pub vmscan_throttled_ns: u64,
@@ -390,7 +392,7 @@ pub struct Probes {
     pub over_high_ns: u64,
     /// Major page faults.
     pub major_faults: u64,
-    /// Minor page faults, counted only while the gate is armed.
+    /// User page faults (nearly all of them minor), counted only while the gate is armed.
     pub minor_faults: u64,
     /// Threads that the gate stopped.
     pub gate_stops: u64,
