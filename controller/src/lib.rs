@@ -1,3 +1,8 @@
 //! The controller: every effect lives here. `sense` reads, `plimsoll_policy` decides, `act` writes, `report` tells.
 
+pub mod act;
 pub mod config;
+pub mod exec;
+pub mod guardian;
+pub mod ledger;
+pub mod sense;

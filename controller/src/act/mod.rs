@@ -1,0 +1,350 @@
+//! Turns a plan into writes: only differences, each written down in the ledger first, each proved by a later reading.
+
+pub mod mail;
+pub mod protect;
+pub mod react;
+mod ring;
+pub mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plimsoll_policy::config::Ladder;
+use plimsoll_policy::plan::{Act, ActResult, Outcome, Plan, Wanted};
+use plimsoll_policy::sample::{Sample, Workload, WorkloadId};
+use plimsoll_policy::units::{Bytes, Limit, Monotonic, Span};
+
+use self::mail::{End, Ended};
+use self::react::{Look, Order, Reaction};
+use self::worker::{Job, Workers, page_floor, raw};
+use crate::ledger::release::continue_stopped;
+use crate::ledger::{Flags, Ledger, SlotId};
+use crate::sense::cgroup::{Cgroup, FileError};
+use crate::sense::clock::now;
+
+/// Carries plans out.
+pub struct Actor {
+    ledger: Arc<Ledger>,
+    reaction: Reaction,
+    workers: Workers,
+    hands: BTreeMap<WorkloadId, Hand>,
+    foreign: u64,
+}
+
+/// What we hold of one workload.
+struct Hand {
+    cgroup: Arc<Cgroup>,
+    slot: SlotId,
+    flying: Flying,
+    /// Somebody else wrote a limit of ours: hands off until then.
+    hands_off: Monotonic,
+}
+
+/// Actions whose end has not been heard of. One of a kind at a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flying {
+    reclaim: bool,
+    high: bool,
+    freeze: bool,
+    kill: bool,
+}
+
+/// After somebody else wrote a limit of ours, it is theirs for so long.
+const HANDS_OFF: Span = Span::secs(10);
+
+impl Actor {
+    /// Takes over the running threads.
+    #[must_use]
+    pub fn new(ledger: Arc<Ledger>, reaction: Reaction, workers: Workers) -> Self {
+        Self { ledger, reaction, workers, hands: BTreeMap::new(), foreign: 0 }
+    }
+
+    /// The reaction thread.
+    #[must_use]
+    pub fn reaction(&self) -> &Reaction {
+        &self.reaction
+    }
+
+    /// How often somebody else changed a value that we had set.
+    #[must_use]
+    pub fn foreign_writes(&self) -> u64 {
+        self.foreign
+    }
+
+    /// Takes a workload in.
+    ///
+    /// # Errors
+    /// When the ledger has no room: what can't be written down is not touched.
+    pub fn watch(
+        &mut self,
+        cgroup: &Arc<Cgroup>,
+        psi: Option<std::os::fd::OwnedFd>,
+    ) -> Result<(), crate::ledger::LedgerError> {
+        let slot = self.ledger.claim(&cgroup.id)?;
+        self.reaction.order(Order::Watch { cgroup: Arc::clone(cgroup), slot, psi });
+        let hand = Hand {
+            cgroup: Arc::clone(cgroup),
+            slot,
+            flying: Flying::default(),
+            hands_off: Monotonic::default(),
+        };
+        self.hands.insert(cgroup.id.clone(), hand);
+        Ok(())
+    }
+
+    /// Lets go of a workload that is no longer one. What was set on it is undone, if it is still there.
+    pub fn forget(&mut self, id: &WorkloadId) {
+        let Some(hand) = self.hands.remove(id) else { return };
+        if hand.cgroup.state().is_ok() {
+            self.undo_limits(&hand);
+            if self.flags(hand.slot).intersects(Flags::FROZEN | Flags::STOPPED) {
+                self.reaction.order(Order::Thaw(id.inode));
+            }
+        } else {
+            self.ledger.lower(hand.slot, Flags::all());
+        }
+        self.reaction.order(Order::Forget(id.inode));
+        self.ledger.give_back(hand.slot);
+    }
+
+    /// Translates the end of an action for the policy, and allows the next of its kind.
+    pub fn ended(&mut self, ended: &Ended) -> Option<Outcome> {
+        let (id, hand) = self.hands.iter_mut().find(|(id, _)| id.inode == ended.inode)?;
+        match ended.act {
+            Act::Reclaim(_) => hand.flying.reclaim = false,
+            Act::High(_) => hand.flying.high = false,
+            Act::Freeze | Act::Thaw => hand.flying.freeze = false,
+            Act::Kill => hand.flying.kill = false,
+            Act::Low(_) => {}
+        }
+        Some(Outcome {
+            workload: id.clone(),
+            act: ended.act,
+            result: result(ended.end),
+            begun: ended.begun,
+            took: ended.took,
+            freed: ended.freed,
+        })
+    }
+
+    /// Writes what differs between the sample and the plan. Returns the actions that ended at once.
+    pub fn apply(&mut self, plan: &Plan, sample: &Sample, deficit: Bytes, ladder: &Ladder) -> Vec<Outcome> {
+        if ladder.dry_run {
+            return Vec::new();
+        }
+        let enough = sample.host.meminfo.map(|meminfo| meminfo.available + deficit);
+        let looks = Looks {
+            freeze: Look { enough, deadline: ladder.freeze_deadline },
+            kill: Look { enough, deadline: ladder.kill_deadline },
+        };
+        let mut outcomes = Vec::new();
+        for (id, wanted) in &plan.workloads {
+            let Some(mut hand) = self.hands.remove(id) else { continue };
+            if let Some(workload) = sample.workloads.get(id) {
+                self.differences(&mut hand, wanted, workload, looks, &mut outcomes);
+            }
+            self.hands.insert(id.clone(), hand);
+        }
+        outcomes
+    }
+
+    fn differences(
+        &mut self,
+        hand: &mut Hand,
+        wanted: &Wanted,
+        seen: &Workload,
+        looks: Looks,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        if wanted.kill {
+            if !hand.flying.kill {
+                hand.flying.kill = self.reaction.order(Order::Kill(hand.cgroup.id.inode, looks.kill));
+            }
+            return;
+        }
+        self.low(hand, wanted, seen, outcomes);
+        self.high(hand, wanted, seen, outcomes);
+        self.frozen(hand, wanted, seen, looks.freeze);
+        if let (Some(budget), false) = (wanted.reclaim, hand.flying.reclaim) {
+            let cgroup = Arc::clone(&hand.cgroup);
+            hand.flying.reclaim = self.workers.submit(Job::Reclaim { cgroup, budget });
+        }
+    }
+
+    fn frozen(&self, hand: &mut Hand, wanted: &Wanted, seen: &Workload, look: Look) {
+        let ours = self.flags(hand.slot).contains(Flags::FROZEN);
+        let inode = hand.cgroup.id.inode;
+        if hand.flying.freeze {
+            return;
+        }
+        if wanted.frozen && seen.frozen != Some(true) {
+            hand.flying.freeze = self.reaction.order(Order::Freeze(inode, look));
+        } else if !wanted.frozen && ours {
+            hand.flying.freeze = self.reaction.order(Order::Thaw(inode));
+        }
+    }
+
+    fn high(&mut self, hand: &mut Hand, wanted: &Wanted, seen: &Workload, outcomes: &mut Vec<Outcome>) {
+        let (Some(now_set), false) = (seen.high, hand.flying.high) else { return };
+        let entry = self.ledger.entry(hand.slot);
+        let ours = entry.filter(|entry| entry.flags.contains(Flags::HIGH));
+        if let Some(entry) = &ours
+            && entry.high.1 != raw(now_set)
+        {
+            outcomes.push(self.foreign(hand, Act::High(now_set), Flags::HIGH));
+            return;
+        }
+        let found = ours.as_ref().map_or(now_set, |entry| limit(entry.high.0));
+        // Never above what somebody else allows: their limit is our ceiling.
+        let target = wanted.high.map(|high| page_floor(high)).filter(|high| Limit::Bytes(*high) < found);
+        match target {
+            Some(high) if now() >= hand.hands_off && Limit::Bytes(high) != now_set => {
+                let (cgroup, slot) = (Arc::clone(&hand.cgroup), hand.slot);
+                hand.flying.high = self.workers.submit(Job::High { cgroup, limit: high, found, slot });
+            }
+            None if ours.is_some() => {
+                let act = Act::High(found);
+                outcomes.push(self.inline(hand, act, Flags::HIGH, |cgroup| cgroup.set_high(found)));
+            }
+            _ => {}
+        }
+    }
+
+    fn low(&mut self, hand: &mut Hand, wanted: &Wanted, seen: &Workload, outcomes: &mut Vec<Outcome>) {
+        let Some(now_set) = seen.low else { return };
+        let entry = self.ledger.entry(hand.slot);
+        let ours = entry.filter(|entry| entry.flags.contains(Flags::LOW));
+        if let Some(entry) = &ours
+            && entry.low.1 != raw(now_set)
+        {
+            outcomes.push(self.foreign(hand, Act::Low(now_set), Flags::LOW));
+            return;
+        }
+        let found = ours.as_ref().map_or(now_set, |entry| limit(entry.low.0));
+        // Never below what somebody else grants.
+        let target = wanted.low.map(page_floor).filter(|low| Limit::Bytes(*low) > found);
+        match target {
+            Some(low) if now() >= hand.hands_off && differs(low, now_set) => {
+                self.ledger.note_low(hand.slot, raw(found), low.0);
+                let act = Act::Low(Limit::Bytes(low));
+                outcomes
+                    .push(self.inline(hand, act, Flags::empty(), |cgroup| cgroup.set_low(Limit::Bytes(low))));
+            }
+            None if ours.is_some() => {
+                let act = Act::Low(found);
+                outcomes.push(self.inline(hand, act, Flags::LOW, |cgroup| cgroup.set_low(found)));
+            }
+            _ => {}
+        }
+    }
+
+    /// A write that never blocks, done here and now. `done` is taken out of the ledger when it succeeded.
+    fn inline(
+        &self,
+        hand: &Hand,
+        act: Act,
+        done: Flags,
+        write: impl FnOnce(&Cgroup) -> Result<(), FileError>,
+    ) -> Outcome {
+        let begun = now();
+        let end = match write(&hand.cgroup) {
+            Ok(()) => End::Done,
+            Err(error) => worker::end_of(&error),
+        };
+        if matches!(end, End::Done | End::Gone) {
+            self.ledger.lower(hand.slot, done);
+        }
+        outcome(hand, act, result(end), begun)
+    }
+
+    /// Somebody else wrote: theirs from now on, no fight.
+    fn foreign(&mut self, hand: &mut Hand, act: Act, flag: Flags) -> Outcome {
+        self.foreign += 1;
+        self.ledger.lower(hand.slot, flag);
+        hand.hands_off = now() + HANDS_OFF;
+        outcome(hand, act, ActResult::Foreign, now())
+    }
+
+    fn flags(&self, slot: SlotId) -> Flags {
+        self.ledger.entry(slot).map_or(Flags::empty(), |entry| entry.flags)
+    }
+
+    fn undo_limits(&self, hand: &Hand) {
+        let Some(entry) = self.ledger.entry(hand.slot) else { return };
+        if entry.flags.contains(Flags::HIGH) && hand.cgroup.high().map(raw) == Ok(entry.high.1) {
+            // Raising never blocks; a cgroup that went away meanwhile needs no undoing.
+            let _ = hand.cgroup.set_high(limit(entry.high.0));
+        }
+        if entry.flags.contains(Flags::LOW) && hand.cgroup.low().map(raw) == Ok(entry.low.1) {
+            let _ = hand.cgroup.set_low(limit(entry.low.0));
+        }
+        self.ledger.lower(hand.slot, Flags::HIGH | Flags::LOW);
+    }
+
+    /// Notes that the gate may stop these workloads from now. Call it before it is armed.
+    pub fn mark_gate(&self, targets: &[WorkloadId]) {
+        for (id, hand) in &self.hands {
+            if targets.contains(id) {
+                self.ledger.raise(hand.slot, Flags::STOPPED);
+            }
+        }
+    }
+
+    /// Continues what the gate stopped and nobody froze. Call it after the gate was disarmed for all but `targets`.
+    pub fn settle_gate(&mut self, targets: &[WorkloadId]) {
+        let root = self.ledger.cgroup_root();
+        for (id, hand) in &self.hands {
+            let flags = self.flags(hand.slot);
+            let held = flags.contains(Flags::FROZEN) || hand.flying.freeze;
+            if flags.contains(Flags::STOPPED) && !held && !targets.contains(id) {
+                continue_stopped(&root.join(&id.path));
+                self.ledger.lower(hand.slot, Flags::STOPPED);
+            }
+        }
+    }
+
+    /// The reaction thread is freezing this workload on its own: not to be undone before its end is heard of.
+    pub fn reflex(&mut self, inode: u64) {
+        if let Some((_, hand)) = self.hands.iter_mut().find(|(id, _)| id.inode == inode) {
+            hand.flying.freeze = true;
+        }
+    }
+
+    /// Ends the threads. The ledger still lists what is set; the caller releases it.
+    pub fn stop(self) {
+        self.reaction.stop();
+        self.workers.stop();
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Looks {
+    freeze: Look,
+    kill: Look,
+}
+
+/// `memory.low` follows a working set that breathes: only a change of 1/16 is worth a write.
+fn differs(low: Bytes, now_set: Limit) -> bool {
+    match now_set {
+        Limit::Max => true,
+        Limit::Bytes(now) => low.0.abs_diff(now.0) > low.0 / 16,
+    }
+}
+
+fn limit(raw: u64) -> Limit {
+    if raw == u64::MAX { Limit::Max } else { Limit::Bytes(Bytes(raw)) }
+}
+
+fn outcome(hand: &Hand, act: Act, result: ActResult, begun: Monotonic) -> Outcome {
+    Outcome { workload: hand.cgroup.id.clone(), act, result, begun, took: now().since(begun), freed: None }
+}
+
+fn result(end: End) -> ActResult {
+    match end {
+        End::Done => ActResult::Done,
+        End::Partial => ActResult::Partial,
+        End::Gone => ActResult::Gone,
+        End::Withdrawn => ActResult::Withdrawn,
+        End::Failed(errno) => ActResult::Failed(std::io::Error::from_raw_os_error(errno).to_string()),
+    }
+}

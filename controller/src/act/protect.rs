@@ -1,0 +1,42 @@
+//! Keeps the controller itself alive and quick when memory is short: locked memory, no OOM score, its own `memory.min`.
+
+use std::fs;
+use std::path::Path;
+
+use plimsoll_policy::units::Bytes;
+
+/// A protection that could not be had, in words; the controller works without it, less surely.
+pub type Missing = Vec<String>;
+
+/// What the controller's own cgroup is guaranteed: twice its budget.
+const OWN: Bytes = Bytes::mib(32);
+
+/// Protects this process. `own` is its cgroup below `root`.
+#[must_use]
+pub fn protect(root: &Path, own: &str) -> Missing {
+    let mut missing = Missing::new();
+    let mut note = |what: &str, result: std::io::Result<()>| {
+        if let Err(error) = result {
+            missing.push(format!("{what}: {error}"));
+        }
+    };
+    note("oom_score_adj", fs::write("/proc/self/oom_score_adj", "-999"));
+    note("mlockall", lock_memory());
+    if !own.is_empty() {
+        // Counts up to what every ancestor grants; in a service below system.slice set it there as well.
+        note("memory.min", fs::write(root.join(own).join("memory.min"), OWN.0.to_string()));
+    }
+    missing
+}
+
+/// Locks what is touched and what will be. Under a finite `RLIMIT_MEMLOCK` and without `CAP_IPC_LOCK`, locking the
+/// future would make later allocations fail, so only the present is locked there.
+pub(crate) fn lock_memory() -> std::io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+    let may = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::IPC_LOCK));
+    let flags = if limit.is_none() || may { libc::MCL_CURRENT | libc::MCL_FUTURE } else { libc::MCL_CURRENT };
+    // SAFETY: mlockall takes flags only and touches no memory of ours.
+    let result = unsafe { libc::mlockall(flags | libc::MCL_ONFAULT) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}

@@ -1,0 +1,141 @@
+//! Freeze, thaw and kill as they run on the reaction thread: begun by a write, ended by what the kernel shows.
+
+use std::os::fd::OwnedFd;
+
+use plimsoll_policy::plan::Act;
+use plimsoll_policy::units::{Bytes, Monotonic};
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+
+use super::Look;
+use super::watched::Watched;
+use crate::act::mail::{End, Ended};
+use crate::act::worker::end_of;
+use crate::ledger::{Flags, Ledger};
+use crate::sense::cgroup::{Cgroup, FileError};
+use crate::sense::clock::now;
+
+/// An action that waits for its effect.
+pub(super) struct Operation {
+    pub(super) act: Act,
+    pub(super) begun: Monotonic,
+    pub(super) deadline: Monotonic,
+    before: Option<Bytes>,
+    /// Threads were stopped by the gate: continue them once they are frozen.
+    hand_over: bool,
+}
+
+impl Operation {
+    /// The message of its end.
+    pub(super) fn ended(&self, cgroup: &Cgroup, end: End) -> Ended {
+        let freed =
+            self.before.zip(cgroup.current().ok()).map(|(before, after)| before.saturating_sub(after));
+        let inode = cgroup.id.inode;
+        Ended { inode, act: self.act, end, begun: self.begun, took: now().since(self.begun), freed }
+    }
+}
+
+/// What beginning an action led to.
+pub(super) enum Begun {
+    /// It waits for its effect.
+    Waits(Operation),
+    /// It has ended already.
+    Over(Ended),
+}
+
+fn over(act: Act, cgroup: &Cgroup, end: End) -> Begun {
+    let inode = cgroup.id.inode;
+    Begun::Over(Ended {
+        inode,
+        act,
+        end,
+        begun: now(),
+        took: plimsoll_policy::units::Span::ZERO,
+        freed: None,
+    })
+}
+
+/// Begins to freeze. The ledger knows before the kernel does.
+pub(super) fn freeze(watched: &Watched, ledger: &Ledger, look: Look, hand_over: bool) -> Begun {
+    let cgroup = &watched.cgroup;
+    ledger.raise(watched.slot, Flags::FROZEN);
+    if let Err(error) = cgroup.freeze() {
+        ledger.lower(watched.slot, Flags::FROZEN);
+        return over(Act::Freeze, cgroup, end_of(&error));
+    }
+    Begun::Waits(operation(Act::Freeze, cgroup, look, hand_over))
+}
+
+fn operation(act: Act, cgroup: &Cgroup, look: Look, hand_over: bool) -> Operation {
+    let begun = now();
+    Operation { act, begun, deadline: begun + look.deadline, before: cgroup.current().ok(), hand_over }
+}
+
+/// Thaws and continues. What the gate stopped while it froze has a SIGSTOP pending, which SIGCONT takes back.
+pub(super) fn thaw(watched: &Watched, ledger: &Ledger) -> Ended {
+    let begun = now();
+    let cgroup = &watched.cgroup;
+    let end = match cgroup.thaw() {
+        Ok(()) => End::Done,
+        Err(error) => end_of(&error),
+    };
+    if matches!(end, End::Done | End::Gone) {
+        ledger.lower(watched.slot, Flags::FROZEN);
+    }
+    if ledger.entry(watched.slot).is_some_and(|entry| entry.flags.contains(Flags::STOPPED)) {
+        resume(cgroup);
+    }
+    Ended { inode: cgroup.id.inode, act: Act::Thaw, end, begun, took: now().since(begun), freed: None }
+}
+
+/// SIGCONT to every process of the cgroup.
+fn resume(cgroup: &Cgroup) {
+    // A cgroup that is gone has nobody to continue, and a process that ended needs no SIGCONT.
+    let _ = cgroup.each_pid(|pid| {
+        let _ = kill_process(pid, Signal::CONT);
+    });
+}
+
+/// Room for the pidfds of one kill; more processes than that die by `cgroup.kill` all the same, unaided.
+pub(super) const REAPED: usize = 64;
+
+/// Begins to kill. `pidfds` are for `process_mrelease`, and for the kill itself where `cgroup.kill` is missing.
+pub(super) fn kill(watched: &Watched, look: Look, pidfds: &mut Vec<OwnedFd>) -> Begun {
+    let cgroup = &watched.cgroup;
+    let operation = operation(Act::Kill, cgroup, look, false);
+    pidfds.clear();
+    let listed = cgroup.each_pid(|pid| {
+        if pidfds.len() < REAPED {
+            pidfds.extend(pidfd_open(pid, PidfdFlags::empty()));
+        }
+    });
+    match listed.and_then(|()| cgroup.kill()) {
+        Ok(()) => Begun::Waits(operation),
+        Err(FileError::Missing(_)) => {
+            // Before 5.14. A fork may slip through; the operation ends only when nothing is populated, and the
+            // pass asks again at its deadline.
+            for process in pidfds.iter() {
+                let _ = pidfd_send_signal(process, Signal::KILL);
+            }
+            Begun::Waits(operation)
+        }
+        Err(error) => over(Act::Kill, cgroup, end_of(&error)),
+    }
+}
+
+/// Looks whether an operation has come to its end.
+pub(super) fn progress(operation: &Operation, cgroup: &Cgroup) -> Option<End> {
+    let late = now() >= operation.deadline;
+    let reached = match (cgroup.state(), operation.act) {
+        (Ok((frozen, _)), Act::Freeze) => frozen,
+        (Ok((_, populated)), _) => !populated,
+        (Err(FileError::Gone), Act::Kill) => true,
+        (Err(error), _) => return Some(end_of(&error)),
+    };
+    if reached {
+        if operation.hand_over {
+            resume(cgroup);
+        }
+        return Some(End::Done);
+    }
+    late.then_some(End::Partial)
+}

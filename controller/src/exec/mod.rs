@@ -1,0 +1,133 @@
+//! `plimsoll exec`: starts a model server in a cgroup of its own, which the daemon then finds.
+//!
+//! Memory stays charged to the cgroup that a process was in when it touched it, so a model has to be *started* in
+//! its cgroup: we join it and become the command.
+
+pub mod xattrs;
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cgroups_rs::CgroupPid;
+use cgroups_rs::fs::Cgroup;
+use cgroups_rs::fs::Hierarchy;
+use cgroups_rs::fs::hierarchies::V2;
+use plimsoll_policy::config::Daemon;
+use plimsoll_policy::sample::Preference;
+
+/// What to start, and what it is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Name of the workload and of its cgroup: letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    /// Who yields last.
+    pub priority: i32,
+    /// Whether it may be touched.
+    pub preference: Preference,
+    /// The command and its arguments.
+    pub command: Vec<OsString>,
+}
+
+/// Why a command was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The name can't be a cgroup's.
+    #[error("bad name {0:?}: use 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'")]
+    Name(String),
+    /// Another workload of that name runs.
+    #[error("a workload named {name:?} runs already ({path} is populated)")]
+    Taken {
+        /// The name.
+        name: String,
+        /// Its cgroup.
+        path: PathBuf,
+    },
+    /// The cgroup could not be made.
+    #[error("can't make the cgroup {path}; exec needs root and cgroup v2 at {root}")]
+    Cgroup {
+        /// The cgroup.
+        path: PathBuf,
+        /// Where cgroup v2 is expected.
+        root: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The command could not be run.
+    #[error("can't run {command:?}")]
+    Run {
+        /// The command.
+        command: OsString,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Makes the cgroup, joins it and becomes the command. Returns only when that failed.
+///
+/// # Errors
+/// [`ExecError`].
+pub fn exec(exec: &Exec, daemon: &Daemon) -> Result<Infallible, ExecError> {
+    check_name(&exec.name)?;
+    let relative = format!("{}/{}", daemon.models, exec.name);
+    let path = Path::new(&daemon.cgroup_root).join(&relative);
+    if fs::read_to_string(path.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1")) {
+        return Err(ExecError::Taken { name: exec.name.clone(), path });
+    }
+    join(exec, daemon, &relative, &path).map_err(|source| ExecError::Cgroup {
+        path: path.clone(),
+        root: daemon.cgroup_root.clone(),
+        source,
+    })?;
+    let (program, arguments) = exec.command.split_first().expect("the command line asks for at least one");
+    let source = Command::new(program).args(arguments).exec();
+    // Nothing lives in it: an empty cgroup would look like a workload that ended.
+    Err(ExecError::Run { command: program.clone(), source })
+}
+
+fn join(
+    exec: &Exec,
+    daemon: &Daemon,
+    relative: &str,
+    path: &Path,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let hierarchy = Box::new(V2::new());
+    if hierarchy.root() != Path::new(&daemon.cgroup_root) {
+        return Err(
+            format!("exec works at {}, not at the configured root", hierarchy.root().display()).into()
+        );
+    }
+    let cgroup = Cgroup::new_with_specified_controllers(hierarchy, relative, Some(vec!["memory".into()]))?;
+    // A model that lost one of its processes is useless: the kernel's OOM killer shall take all or nothing.
+    fs::write(path.join("memory.oom.group"), "1")?;
+    xattrs::write(path, exec.priority, exec.preference)?;
+    cgroup.add_task_by_tgid(CgroupPid::from(u64::from(std::process::id())))?;
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), ExecError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(allowed) {
+        return Err(ExecError::Name(name.to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_leave_the_directory_are_refused() {
+        for name in ["", ".", "..", "a/b", "a b", "\u{e9}", &"x".repeat(65)] {
+            assert!(matches!(check_name(name), Err(ExecError::Name(_))), "{name}");
+        }
+        assert!(check_name("llama-3.1_8b").is_ok());
+    }
+}

@@ -1,0 +1,321 @@
+//! The ledger: everything we have set in the kernel, in shared memory that outlives us.
+//!
+//! A fixed array of slots in a file on a tmpfs, mapped by the controller (writes), the guardian (reads after the
+//! controller's death), `plimsoll release` and the next controller. A flag is raised *before* the write that it
+//! stands for, and taken down after the write that undoes it, so a crash at any instruction leaves at most an undo
+//! too many. Raising a flag is one store to mapped memory: no allocation, no disk, no lock on the reaction path.
+
+mod map;
+pub mod release;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use plimsoll_policy::sample::WorkloadId;
+use rustix::fs::{FlockOperation, flock};
+
+pub use map::{Flags, MAX_PATH, SLOTS};
+use map::{Map, Slot};
+
+/// The file's name below the run directory.
+pub const FILE: &str = "ledger";
+
+/// What can go wrong with the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The run directory or the file can't be made or opened.
+    #[error("{what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Not a ledger, or one of another version.
+    #[error("{path} is no ledger of this version ({why}); it was left as it is")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Another controller runs on this node.
+    #[error("another plimsoll runs here already (pid {pid} holds {path})")]
+    Held {
+        /// Its pid.
+        pid: u32,
+        /// The lock.
+        path: PathBuf,
+    },
+    /// No slot is left, or the path is too long to be written down.
+    #[error("no room in the ledger for {path:?} ({why})")]
+    NoRoom {
+        /// The cgroup.
+        path: String,
+        /// Why.
+        why: &'static str,
+    },
+}
+
+/// The open ledger.
+pub struct Ledger {
+    map: Map,
+    path: PathBuf,
+    /// Holds the lock of the one controller of this node; `None` for readers.
+    _lock: Option<fs::File>,
+}
+
+/// A slot's number, valid for this ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotId(usize);
+
+/// What is written down of one workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is written.
+    pub slot: SlotId,
+    /// The cgroup.
+    pub id: WorkloadId,
+    /// What is set.
+    pub flags: Flags,
+    /// `memory.high` as found and as set by us (`u64::MAX` = max).
+    pub high: (u64, u64),
+    /// `memory.low` as found and as set by us.
+    pub low: (u64, u64),
+}
+
+impl Ledger {
+    /// Opens the ledger of `run_dir` for the one controller of this node, making it where it is missing.
+    ///
+    /// # Errors
+    /// [`LedgerError::Held`] when another controller runs; a damaged ledger is moved aside to `ledger.damaged`.
+    pub fn own(run_dir: &Path, cgroup_root: &str) -> Result<Self, LedgerError> {
+        let io = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| LedgerError::Io { what, path, source }
+        };
+        fs::create_dir_all(run_dir).map_err(io("can't make the run directory", run_dir))?;
+        let path = run_dir.join(FILE);
+        let lock = lock(run_dir)?;
+        if let Err(LedgerError::Damaged { .. }) = Map::open(&path) {
+            let aside = run_dir.join("ledger.damaged");
+            fs::rename(&path, &aside).map_err(io("can't move the damaged ledger aside", &path))?;
+        }
+        let map = Map::create(&path)?;
+        if cgroup_root.len() > map::MAX_ROOT {
+            return Err(LedgerError::NoRoom {
+                path: cgroup_root.to_owned(),
+                why: "path of the cgroup root too long",
+            });
+        }
+        map.set_root(cgroup_root);
+        Ok(Self { map, path, _lock: Some(lock) })
+    }
+
+    /// Opens an existing ledger to list or release; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it can't be read or is damaged.
+    pub fn existing(run_dir: &Path) -> Result<Option<Self>, LedgerError> {
+        let path = run_dir.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some(Self { map: Map::open(&path)?, path, _lock: None }))
+    }
+
+    /// The directory that it is in.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    /// The cgroup root that the paths are below.
+    #[must_use]
+    pub fn cgroup_root(&self) -> PathBuf {
+        PathBuf::from(self.map.root())
+    }
+
+    /// The controller that writes here; 0 when it ended in order.
+    #[must_use]
+    pub fn controller(&self) -> u32 {
+        self.map.header().controller.load(Acquire)
+    }
+
+    /// Says who writes here from now.
+    pub fn set_controller(&self, pid: u32) {
+        self.map.header().controller.store(pid, Release);
+    }
+
+    /// The slot for a workload: its own from before, or a free one.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoRoom`].
+    pub fn claim(&self, id: &WorkloadId) -> Result<SlotId, LedgerError> {
+        let no_room = |why| LedgerError::NoRoom { path: id.path.clone(), why };
+        if id.path.len() > MAX_PATH {
+            return Err(no_room("path too long"));
+        }
+        let mut free = None;
+        for (index, slot) in self.map.slots().iter().enumerate() {
+            let inode = slot.inode.load(Acquire);
+            if inode == id.inode && slot.path().is_some_and(|path| path == id.path) {
+                return Ok(SlotId(index));
+            }
+            if inode == 0 && free.is_none() {
+                free = Some(index);
+            }
+        }
+        let index = free.ok_or_else(|| no_room("all slots are taken"))?;
+        self.map.slots()[index].write_id(id);
+        Ok(SlotId(index))
+    }
+
+    /// Gives a slot back, provided that nothing is set any more.
+    pub fn give_back(&self, slot: SlotId) {
+        let slot = &self.map.slots()[slot.0];
+        if slot.flags.load(Acquire) == 0 {
+            slot.inode.store(0, Release);
+        }
+    }
+
+    /// Raises flags. Call it before the write.
+    pub fn raise(&self, slot: SlotId, flags: Flags) {
+        self.map.slots()[slot.0].flags.fetch_or(flags.bits(), Release);
+    }
+
+    /// Takes flags down. Call it after the write that undoes.
+    pub fn lower(&self, slot: SlotId, flags: Flags) {
+        self.map.slots()[slot.0].flags.fetch_and(!flags.bits(), Release);
+    }
+
+    /// Notes `memory.high` as found (once) and as it is about to be set; `u64::MAX` = max.
+    pub fn note_high(&self, slot: SlotId, found: u64, set: u64) {
+        let slot = &self.map.slots()[slot.0];
+        note(slot, Flags::HIGH, (&slot.high_found, found), (&slot.high_set, set));
+    }
+
+    /// Notes `memory.low` as found (once) and as it is about to be set; `u64::MAX` = max.
+    pub fn note_low(&self, slot: SlotId, found: u64, set: u64) {
+        let slot = &self.map.slots()[slot.0];
+        note(slot, Flags::LOW, (&slot.low_found, found), (&slot.low_set, set));
+    }
+
+    /// What is written in one slot.
+    #[must_use]
+    pub fn entry(&self, id: SlotId) -> Option<Entry> {
+        let slot = &self.map.slots()[id.0];
+        let inode = slot.inode.load(Acquire);
+        let path = slot.path().filter(|_| inode != 0)?.to_owned();
+        Some(Entry {
+            slot: id,
+            id: WorkloadId { path, inode },
+            flags: Flags::from_bits_truncate(slot.flags.load(Acquire)),
+            high: (slot.high_found.load(Relaxed), slot.high_set.load(Relaxed)),
+            low: (slot.low_found.load(Relaxed), slot.low_set.load(Relaxed)),
+        })
+    }
+
+    /// Everything that is set now.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        (0..SLOTS).filter_map(|index| self.entry(SlotId(index))).filter(|entry| !entry.flags.is_empty())
+    }
+}
+
+type Cell<'a> = (&'a std::sync::atomic::AtomicU64, u64);
+
+/// The value found is kept from the first time, since later ones would be our own.
+fn note(slot: &Slot, flag: Flags, found: Cell<'_>, set: Cell<'_>) {
+    if slot.flags.load(Acquire) & flag.bits() == 0 {
+        found.0.store(found.1, Relaxed);
+    }
+    set.0.store(set.1, Relaxed);
+    slot.flags.fetch_or(flag.bits(), Release);
+}
+
+fn lock(run_dir: &Path) -> Result<fs::File, LedgerError> {
+    use std::io::{Read, Seek, Write};
+    let path = run_dir.join("lock");
+    let io = |source| LedgerError::Io { what: "can't open the lock", path: path.clone(), source };
+    let mut file =
+        fs::File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut text = String::new();
+        // An unreadable lock file still says that somebody holds it.
+        let _ = file.read_to_string(&mut text);
+        return Err(LedgerError::Held { pid: text.trim().parse().unwrap_or(0), path });
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| write!(file, "{}", std::process::id()))
+        .map_err(io)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(path: &str, inode: u64) -> WorkloadId {
+        WorkloadId { path: path.into(), inode }
+    }
+
+    #[test]
+    fn what_is_raised_is_listed_and_what_is_lowered_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::own(dir.path(), "/sys/fs/cgroup").unwrap();
+        let slot = ledger.claim(&id("models/chat", 7)).unwrap();
+        assert_eq!(ledger.entries().count(), 0);
+        ledger.raise(slot, Flags::FROZEN);
+        ledger.note_high(slot, u64::MAX, 4096);
+        ledger.note_high(slot, 4096, 8192);
+        let entry = ledger.entries().next().unwrap();
+        assert_eq!((entry.high, entry.flags), ((u64::MAX, 8192), Flags::FROZEN | Flags::HIGH));
+        ledger.lower(slot, Flags::FROZEN | Flags::HIGH);
+        assert_eq!(ledger.entries().count(), 0);
+    }
+
+    #[test]
+    fn a_successor_sees_what_was_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let slot = {
+            let ledger = Ledger::own(dir.path(), "/sys/fs/cgroup").unwrap();
+            let slot = ledger.claim(&id("models/batch", 9)).unwrap();
+            ledger.raise(slot, Flags::FROZEN);
+            slot
+        };
+        let ledger = Ledger::own(dir.path(), "/sys/fs/cgroup").unwrap();
+        assert_eq!(ledger.entry(slot).unwrap().id, id("models/batch", 9));
+        assert_eq!(ledger.claim(&id("models/batch", 9)).unwrap(), slot, "same path and inode, same slot");
+        assert_ne!(ledger.claim(&id("models/batch", 10)).unwrap(), slot, "same path, other inode");
+    }
+
+    #[test]
+    fn two_controllers_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Ledger::own(dir.path(), "/sys/fs/cgroup").unwrap();
+        assert!(matches!(Ledger::own(dir.path(), "/"), Err(LedgerError::Held { .. })));
+    }
+
+    #[test]
+    fn damage_is_named_and_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), b"not a ledger").unwrap();
+        assert!(matches!(Ledger::existing(dir.path()), Err(LedgerError::Damaged { .. })));
+        Ledger::own(dir.path(), "/sys/fs/cgroup").unwrap();
+        assert_eq!(fs::read(dir.path().join("ledger.damaged")).unwrap(), b"not a ledger");
+    }
+
+    #[test]
+    fn too_long_a_path_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::own(dir.path(), "/").unwrap();
+        let long = "x".repeat(MAX_PATH + 1);
+        assert!(matches!(ledger.claim(&id(&long, 3)), Err(LedgerError::NoRoom { .. })));
+    }
+}

@@ -1,0 +1,119 @@
+//! Puts the daemon together: checks the host, repairs what a predecessor left, starts the threads.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_policy::config::Config;
+use tokio::sync::mpsc::{Receiver, channel};
+
+use super::node::Node;
+use super::{RunError, io_error, run_dir};
+use crate::act::mail::{Inbox, mail};
+use crate::act::react::Reaction;
+use crate::act::worker::Workers;
+use crate::act::{Actor, protect};
+use crate::check::{self, HostPaths};
+use crate::guardian;
+use crate::ledger::Ledger;
+use crate::ledger::release::release;
+use crate::report::Reporter;
+use crate::sense::Senses;
+use crate::sense::discover::{Discovery, cgroup_of, discover};
+use crate::sense::probes::{Options, Probes};
+use crate::sense::psi::Trigger as PsiTrigger;
+
+/// The daemon, ready to run.
+pub(super) struct Parts {
+    pub(super) node: Node,
+    pub(super) inbox: Inbox,
+    pub(super) discovered: Receiver<Discovery>,
+}
+
+pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
+    let host = check::probe(&HostPaths::default());
+    host.require()?;
+    let ledger = Arc::new(Ledger::own(&run_dir(config), &config.daemon.cgroup_root)?);
+    repair(&ledger);
+    let own = cgroup_of(std::process::id().cast_signed()).unwrap_or_default();
+    for missing in protect::protect(Path::new(&config.daemon.cgroup_root), &own) {
+        tracing::warn!(missing, "could not protect itself in full");
+    }
+    // From here on something may be set, so from here on somebody is there to undo it.
+    ledger.set_controller(std::process::id());
+    let guardian = guardian::start(ledger.run_dir()).map_err(io_error("can't start the guardian"))?;
+    let (probes, ring) = load_probes();
+    let (mail, inbox) = mail().map_err(io_error("can't make an eventfd"))?;
+    let workers = Workers::start(&mail, &ledger).map_err(io_error("can't start the workers"))?;
+    let reaction = Reaction::start(mail, workers.jobs(), Arc::clone(&ledger), ring)
+        .map_err(io_error("can't start the reaction thread"))?;
+    if let Err(error) = &reaction.real_time {
+        tracing::warn!(error, "no real-time priority for the reaction thread");
+    }
+    let senses = Senses::open(config).map_err(io_error("can't read the host"))?;
+    let psi = arm_host_psi(&senses, &reaction);
+    let reporter = Reporter::start(config)?;
+    let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
+    let mut node = Node::new(config, host, senses, probes, actor, reporter, ledger, guardian, psi);
+    // The first pass knows all workloads: what is up before the daemon is protected from its first moment.
+    node.take_workloads(&discover(config, &own));
+    let discovered = start_discovery(config, own).map_err(io_error("can't start the discovery thread"))?;
+    tracing::info!(workloads = node.workloads(), "watching");
+    Ok(Parts { node, inbox, discovered })
+}
+
+/// What a predecessor left is undone before anything new is set.
+fn repair(ledger: &Ledger) {
+    let released = release(ledger);
+    if !released.is_empty() {
+        tracing::warn!(?released, "repaired what a predecessor left");
+    }
+}
+
+fn load_probes() -> (Option<Probes>, Option<crate::sense::probes::Ring>) {
+    match Probes::load(&Options::default()) {
+        Ok(mut probes) => {
+            for hook in probes.hooks() {
+                if let Err(why) = &hook.attached {
+                    tracing::warn!(hook = hook.name, why, "an eBPF hook is missing");
+                }
+            }
+            let ring = probes.take_ring();
+            (Some(probes), ring)
+        }
+        Err(error) => {
+            tracing::error!(error = %error, "no eBPF: no gate and no reclaim events, PSI and polling only");
+            (None, None)
+        }
+    }
+}
+
+/// The quickest host trigger that this kernel takes; it is used for the workloads as well.
+fn arm_host_psi(senses: &Senses, reaction: &Reaction) -> Option<PsiTrigger> {
+    for trigger in PsiTrigger::LADDER {
+        match senses.node().psi_trigger(&trigger) {
+            Ok(fd) => {
+                reaction.order(crate::act::react::Order::HostPsi(fd));
+                return Some(trigger);
+            }
+            Err(error) => tracing::debug!(error = %error, window = %trigger.window, "PSI trigger refused"),
+        }
+    }
+    tracing::warn!("no PSI triggers: stalls are seen by polling only");
+    None
+}
+
+fn start_discovery(config: &Config, own: String) -> std::io::Result<Receiver<Discovery>> {
+    // One may wait: what is older than the newest look is of no use.
+    let (sender, receiver) = channel(1);
+    let config = config.clone();
+    std::thread::Builder::new().name("discovery".into()).spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from(config.pace.discover));
+            if sender.is_closed() || sender.blocking_send(discover(&config, &own)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}

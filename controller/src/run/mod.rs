@@ -1,0 +1,142 @@
+//! `plimsoll run`: one select, one trigger, one pass.
+
+mod build;
+mod gate;
+mod node;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use plimsoll_policy::config::Config;
+use plimsoll_policy::sample::Trigger;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+
+use self::build::Parts;
+use self::node::Node;
+use crate::act::mail::Inbox;
+use crate::ledger::LedgerError;
+use crate::sense::discover::Discovery;
+
+/// Why the daemon could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The host lacks what nothing works without.
+    #[error(transparent)]
+    Host(#[from] crate::check::CheckError),
+    /// The ledger can't be had.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// HTTP or the journal can't be had.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
+    /// Something else of the system.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread that must live is dead.
+    #[error("the {0} thread ended; everything was released")]
+    Thread(&'static str),
+}
+
+pub(crate) fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+    move |source| RunError::Io { what, source }
+}
+
+/// Runs until SIGTERM or SIGINT, then releases everything.
+///
+/// # Errors
+/// [`RunError`]; whatever was set by then is released.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The pass runs on the main thread; this one serves HTTP.
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(io_error("can't start the runtime"))?;
+    runtime.block_on(async {
+        let Parts { mut node, inbox, discovered } = build::build(config)?;
+        let result = watch(&mut node, inbox, discovered).await;
+        node.shut_down();
+        result
+    })
+}
+
+/// Passes closer together than this see nothing new: PSI and `memory.events` notify every 10 ms at most.
+const PAUSE: Duration = Duration::from_millis(5);
+
+async fn watch(
+    node: &mut Node,
+    inbox: Inbox,
+    mut discovered: tokio::sync::mpsc::Receiver<Discovery>,
+) -> Result<(), RunError> {
+    let mut stop = Stop::listen()?;
+    let bell = AsyncFd::new(inbox).map_err(io_error("can't listen to the reaction thread"))?;
+    let mut last = Instant::now();
+    let mut next = last;
+    let mut trigger = Trigger::Timer;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.asked() => {
+                node.pass(Trigger::Shutdown);
+                return Ok(());
+            }
+            ready = bell.readable() => {
+                let mut ready = ready.map_err(io_error("can't listen to the reaction thread"))?;
+                ready.clear_ready();
+                if let Some(woken) = node.take_mail(bell.get_ref()) {
+                    trigger = woken;
+                    next = next.min(last + PAUSE);
+                }
+                if next > Instant::now() {
+                    continue;
+                }
+            }
+            Some(discovery) = discovered.recv() => {
+                if !node.take_workloads(&discovery) {
+                    continue;
+                }
+                trigger = Trigger::Workloads;
+            }
+            () = sleep_until(next) => {}
+        }
+        node.check_threads()?;
+        let wait = node.pass(trigger);
+        trigger = Trigger::Timer;
+        last = Instant::now();
+        next = last + wait;
+    }
+}
+
+/// The signals that ask for an orderly end.
+struct Stop {
+    term: Signal,
+    int: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, RunError> {
+        let on = |kind| signal(kind).map_err(io_error("can't listen to signals"));
+        Ok(Self { term: on(SignalKind::terminate())?, int: on(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// Where the run directory is.
+pub(crate) fn run_dir(config: &Config) -> PathBuf {
+    PathBuf::from(&config.daemon.run_dir)
+}

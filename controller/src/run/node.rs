@@ -1,0 +1,232 @@
+//! The daemon's one owner of state, and its pass: sense, assess, decide, lint, act, report.
+
+use std::collections::BTreeMap;
+use std::process::Child;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_policy::config::Config;
+use plimsoll_policy::pass::{Pass, step};
+use plimsoll_policy::plan::{Gate, Outcome, Plan, Tier};
+use plimsoll_policy::sample::{Rung, Trigger, WorkloadId};
+use plimsoll_policy::state::State;
+
+use super::RunError;
+use super::gate::Gatekeeper;
+use crate::act::Actor;
+use crate::act::mail::{Inbox, Message};
+use crate::check::Host;
+use crate::guardian;
+use crate::ledger::Ledger;
+use crate::ledger::release::release;
+use crate::report::{PassReport, Reporter};
+use crate::sense::cgroup::Cgroup;
+use crate::sense::clock::now;
+use crate::sense::discover::Discovery;
+use crate::sense::probes::Probes;
+use crate::sense::psi::Trigger as PsiTrigger;
+use crate::sense::{Counted, Senses};
+
+/// Everything that a pass needs.
+pub(super) struct Node {
+    config: Config,
+    host: Host,
+    senses: Senses,
+    probes: Option<Probes>,
+    gate: Gatekeeper,
+    actor: Actor,
+    reporter: Reporter,
+    ledger: Arc<Ledger>,
+    guardian: Child,
+    psi: Option<PsiTrigger>,
+    state: State,
+    outcomes: Vec<Outcome>,
+    refused: Vec<String>,
+    tier: Tier,
+    rungs: BTreeMap<WorkloadId, Rung>,
+}
+
+impl Node {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one owner, named by its fields, joined in one place")]
+    pub(super) fn new(
+        config: &Config,
+        host: Host,
+        senses: Senses,
+        probes: Option<Probes>,
+        actor: Actor,
+        reporter: Reporter,
+        ledger: Arc<Ledger>,
+        guardian: Child,
+        psi: Option<PsiTrigger>,
+    ) -> Self {
+        Self {
+            config: config.clone(),
+            host,
+            senses,
+            probes,
+            gate: Gatekeeper::default(),
+            actor,
+            reporter,
+            ledger,
+            guardian,
+            psi,
+            state: State::default(),
+            outcomes: Vec::new(),
+            refused: Vec::new(),
+            tier: Tier::Normal,
+            rungs: BTreeMap::new(),
+        }
+    }
+
+    /// How many workloads are watched.
+    pub(super) fn workloads(&self) -> usize {
+        self.senses.tracked().len()
+    }
+
+    /// Takes over what discovery found. True where a workload came or went.
+    pub(super) fn take_workloads(&mut self, discovery: &Discovery) -> bool {
+        let change = self.senses.update(&discovery.found);
+        let mut refused = discovery.refused.clone();
+        refused.extend(change.refused);
+        for cgroup in &change.came {
+            let psi = self.psi.and_then(|trigger| cgroup.psi_trigger(&trigger).ok());
+            match self.actor.watch(cgroup, psi) {
+                Ok(()) => tracing::info!(workload = %cgroup.id, missing = ?cgroup.missing(), "workload came"),
+                Err(error) => refused.push(error.to_string()),
+            }
+        }
+        self.count_from_now(&change.came);
+        for id in &change.went {
+            self.actor.forget(id);
+            if let Some(probes) = &mut self.probes {
+                probes.forget(id.inode);
+            }
+            tracing::info!(workload = %id, "workload went");
+        }
+        // Said once, not at every look.
+        for new in refused.iter().filter(|text| !self.refused.contains(text)) {
+            tracing::warn!(why = new, "not taken as a workload");
+        }
+        self.refused = refused;
+        !change.came.is_empty() || !change.went.is_empty()
+    }
+
+    /// Makes room for the counters of new workloads while there is memory for it.
+    fn count_from_now(&mut self, came: &[Arc<Cgroup>]) {
+        let Some(probes) = &mut self.probes else { return };
+        for cgroup in came {
+            let ids = self.senses.tracked().get(&cgroup.id).map_or(&[][..], |tracked| &tracked.ids);
+            if let Some(error) = ids.iter().find_map(|id| probes.watch(*id).err()) {
+                tracing::warn!(workload = %cgroup.id, error = %error, "eBPF can't count for it");
+            }
+        }
+    }
+
+    /// Reads what the threads have to say. The trigger of the pass that it asks for, if it asks for one.
+    pub(super) fn take_mail(&mut self, inbox: &Inbox) -> Option<Trigger> {
+        let mut trigger = None;
+        for message in inbox.drain() {
+            match message {
+                Message::Woke(woken) => trigger = Some(woken),
+                Message::GateStopped { inode, at } => {
+                    self.actor.reflex(inode);
+                    self.reporter.gate_stopped(inode, now().since(at));
+                    trigger = Some(Trigger::Probe);
+                }
+                Message::OomVictim { pid, cgroup } => {
+                    tracing::error!(pid, cgroup, "the kernel's OOM killer chose a victim");
+                    trigger = Some(Trigger::Probe);
+                }
+                Message::Ended(ended) => {
+                    self.outcomes.extend(self.actor.ended(&ended));
+                    trigger = trigger.or(Some(Trigger::Outcome));
+                }
+            }
+        }
+        trigger
+    }
+
+    /// A dead guardian is replaced; a dead reaction thread ends the daemon.
+    pub(super) fn check_threads(&mut self) -> Result<(), RunError> {
+        if self.actor.reaction().is_dead() {
+            return Err(RunError::Thread("reaction"));
+        }
+        if let Ok(Some(status)) = self.guardian.try_wait() {
+            tracing::error!(%status, "the guardian ended, starting another");
+            self.guardian = guardian::start(self.ledger.run_dir())
+                .map_err(super::io_error("can't start the guardian again"))?;
+        }
+        Ok(())
+    }
+
+    /// One pass. Returns how long the next may wait.
+    pub(super) fn pass(&mut self, trigger: Trigger) -> Duration {
+        let begun = now();
+        let counted = self.count();
+        let sample = self.senses.sample(trigger, std::mem::take(&mut self.outcomes), &counted);
+        let Pass { state, assessment, plan, findings } =
+            step(&self.config, std::mem::take(&mut self.state), &sample);
+        self.state = state;
+        self.say(assessment.tier, &plan);
+        if !self.config.ladder.dry_run
+            && let Some(probes) = &mut self.probes
+        {
+            self.gate.hold(&plan.gate, probes, &self.senses, &mut self.actor);
+        }
+        self.outcomes = self.actor.apply(&plan, &sample, assessment.deficit, &self.config.ladder);
+        self.reporter.pass(&PassReport {
+            sample: &sample,
+            assessment: &assessment,
+            plan: &plan,
+            findings: &findings,
+            took: now().since(begun),
+            foreign_writes: self.actor.foreign_writes(),
+            guardian: self.guardian.id(),
+            host: &self.host,
+        });
+        plan.next.into()
+    }
+
+    fn count(&mut self) -> Counted {
+        let Some(probes) = &mut self.probes else { return Counted::default() };
+        let cgroups = probes.read().map_err(|error| tracing::debug!(error = %error, "can't read the probes")).ok();
+        Counted { cgroups, host: probes.host().ok() }
+    }
+
+    /// Says once that the tier or a rung changed.
+    fn say(&mut self, tier: Tier, plan: &Plan) {
+        if self.tier != tier {
+            tracing::info!(tier.from = %self.tier, tier.to = %tier, "host tier changed");
+            self.tier = tier;
+        }
+        for (id, wanted) in &plan.workloads {
+            let from = self.rungs.get(id).copied().unwrap_or_default();
+            if from != wanted.rung {
+                let because = wanted.evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                tracing::info!(
+                    workload = %id, rung.from = %from, rung.to = %wanted.rung, action = wanted.action, because,
+                    "rung changed"
+                );
+            }
+        }
+        self.rungs = plan.workloads.iter().map(|(id, wanted)| (id.clone(), wanted.rung)).collect();
+    }
+
+    /// Releases everything, then lets the guardian go.
+    pub(super) fn shut_down(mut self) {
+        if let Some(probes) = &mut self.probes {
+            self.gate.hold(&Gate::default(), probes, &self.senses, &mut self.actor);
+        }
+        // No order is carried out after this, so what is released stays released.
+        self.actor.stop();
+        let released = release(&self.ledger);
+        if !released.is_empty() {
+            tracing::info!(?released, "released");
+        }
+        self.ledger.set_controller(0);
+        // It would see our end and go by itself; this way no process is left when we are gone.
+        let _ = self.guardian.kill();
+        let _ = self.guardian.wait();
+        self.reporter.stop();
+    }
+}

@@ -1,0 +1,130 @@
+//! Reads the machine: one [`Sample`] per pass. What can't be read is a gap, and never stops the pass.
+
+pub mod cgroup;
+pub mod clock;
+pub mod discover;
+pub mod node;
+pub mod parse;
+pub mod probes;
+pub mod psi;
+mod tracked;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use plimsoll_policy::config::Config;
+use plimsoll_policy::plan::Outcome;
+use plimsoll_policy::sample::{Gap, Host, HostProbes, Probes as Counters, Sample, Trigger, WorkloadId};
+
+use self::cgroup::{Cgroup, FileError};
+use self::discover::Found;
+use self::node::Node;
+pub use self::tracked::Tracked;
+
+/// Everything that is read, held open.
+pub struct Senses {
+    node: Node,
+    tracked: BTreeMap<WorkloadId, Tracked>,
+    config: Config,
+}
+
+/// How the set of workloads changed.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Workloads that are new.
+    pub came: Vec<Arc<Cgroup>>,
+    /// Workloads that are gone.
+    pub went: Vec<WorkloadId>,
+    /// Workloads that could not be opened, in words.
+    pub refused: Vec<String>,
+}
+
+/// The counters of the eBPF programs at one moment; empty where there are none.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// By cgroup id.
+    pub cgroups: Option<BTreeMap<u64, Counters>>,
+    /// For the host.
+    pub host: Option<HostProbes>,
+}
+
+impl Senses {
+    /// Opens what is read of the host.
+    ///
+    /// # Errors
+    /// When `/proc/meminfo` or `/proc/vmstat` can't be opened.
+    pub fn open(config: &Config) -> io::Result<Self> {
+        Ok(Self { node: Node::open(Path::new("/proc"))?, tracked: BTreeMap::new(), config: config.clone() })
+    }
+
+    /// The host's files.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The workloads that are watched.
+    #[must_use]
+    pub fn tracked(&self) -> &BTreeMap<WorkloadId, Tracked> {
+        &self.tracked
+    }
+
+    /// Takes over what discovery found: opens what is new, drops what is gone or is another cgroup of the same path.
+    pub fn update(&mut self, found: &Found) -> Change {
+        let mut change = Change::default();
+        let root = Path::new(&self.config.daemon.cgroup_root).to_owned();
+        let known: BTreeSet<WorkloadId> = self.tracked.keys().cloned().collect();
+        let mut now = BTreeMap::new();
+        for (path, workload) in found {
+            let Some(&inode) = workload.ids.first() else { continue };
+            let id = WorkloadId { path: path.clone(), inode };
+            let tracked = match self.tracked.remove(&id).map_or_else(|| open(&root, &id), Ok) {
+                Ok(tracked) => tracked,
+                // It vanished between discovery and now: the next look won't name it.
+                Err(FileError::Gone) => continue,
+                Err(error) => {
+                    change.refused.push(format!("{path}: {error}"));
+                    continue;
+                }
+            };
+            if !known.contains(&id) {
+                change.came.push(Arc::clone(&tracked.cgroup));
+            }
+            now.insert(id, tracked.with(workload.spec.clone(), workload.ids.clone()));
+        }
+        change.went = self.tracked.keys().cloned().collect();
+        self.tracked = now;
+        change
+    }
+
+    /// Reads everything that a pass needs.
+    pub fn sample(&mut self, trigger: Trigger, outcomes: Vec<Outcome>, counted: &Counted) -> Sample {
+        let at = clock::now();
+        let mut gaps = Vec::new();
+        let host = Host {
+            meminfo: self.node.meminfo(&mut gaps),
+            vmstat: self.node.vmstat(&mut gaps),
+            psi: self.node.psi(&mut gaps),
+            probes: counted.host,
+        };
+        let mut workloads = BTreeMap::new();
+        for (id, tracked) in &mut self.tracked {
+            match tracked.read(at, &self.config.pace, counted.cgroups.as_ref(), &mut gaps) {
+                Some(workload) => drop(workloads.insert(id.clone(), workload)),
+                None => gaps.push(Gap { what: id.to_string(), why: FileError::Gone.to_string() }),
+            }
+        }
+        Sample { at, trigger, host, workloads, outcomes, gaps }
+    }
+}
+
+/// Opens a cgroup, provided that the path still names the one that was found.
+fn open(root: &Path, id: &WorkloadId) -> Result<Tracked, FileError> {
+    let cgroup = Cgroup::open(root, &id.path)?;
+    if cgroup.id != *id {
+        return Err(FileError::Gone);
+    }
+    Ok(Tracked::new(Arc::new(cgroup)))
+}

@@ -1,0 +1,145 @@
+//! The host as a whole: meminfo, vmstat and PSI totals.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use plimsoll_policy::sample::{Gap, Meminfo, Psi, Vmstat};
+use plimsoll_policy::units::Bytes;
+use procfs::prelude::*;
+use rustix::io::pread;
+
+use super::parse;
+
+/// The files of `/proc` that describe memory, held open.
+#[derive(Debug)]
+pub struct Node {
+    proc: PathBuf,
+    meminfo: File,
+    vmstat: File,
+    pressure: Option<File>,
+}
+
+/// Large enough for `/proc/vmstat` (4 KiB on 6.12) and then some.
+const BUFFER: usize = 16384;
+
+impl Node {
+    /// Opens the files below `proc`. A kernel without PSI has no pressure file.
+    ///
+    /// # Errors
+    /// When meminfo or vmstat can't be opened.
+    pub fn open(proc: &Path) -> io::Result<Self> {
+        let open = |name: &str| {
+            let path = proc.join(name);
+            File::open(&path).map_err(|error| {
+                io::Error::new(error.kind(), format!("can't open {}: {error}", path.display()))
+            })
+        };
+        Ok(Self {
+            meminfo: open("meminfo")?,
+            vmstat: open("vmstat")?,
+            pressure: open("pressure/memory").ok(),
+            proc: proc.to_owned(),
+        })
+    }
+
+    /// `/proc/meminfo`.
+    pub fn meminfo(&self, gaps: &mut Vec<Gap>) -> Option<Meminfo> {
+        read(&self.meminfo, "meminfo", gaps, |text| {
+            let info = procfs::Meminfo::from_read(text).map_err(|error| error.to_string())?;
+            let available = info.mem_available.ok_or("MemAvailable is missing")?;
+            let shmem = Bytes(info.shmem.unwrap_or(0));
+            Ok(Meminfo {
+                total: Bytes(info.mem_total),
+                free: Bytes(info.mem_free),
+                available: Bytes(available),
+                file: Bytes(info.cached.saturating_add(info.buffers)).saturating_sub(shmem),
+                shmem,
+                swap_total: Bytes(info.swap_total),
+                swap_free: Bytes(info.swap_free),
+            })
+        })
+    }
+
+    /// `/proc/vmstat`.
+    pub fn vmstat(&self, gaps: &mut Vec<Gap>) -> Option<Vmstat> {
+        read(&self.vmstat, "vmstat", gaps, |text| Ok(vmstat(text)))
+    }
+
+    /// `/proc/pressure/memory`; a gap where PSI is missing or off.
+    pub fn psi(&self, gaps: &mut Vec<Gap>) -> Option<Psi> {
+        let file = self.pressure.as_ref()?;
+        read(file, "pressure/memory", gaps, |text| parse::psi(text).map_err(|error| error.to_string()))
+    }
+
+    /// A PSI trigger on the whole host.
+    ///
+    /// # Errors
+    /// As [`super::psi::arm_at`].
+    pub fn psi_trigger(&self, trigger: &super::psi::Trigger) -> Result<OwnedFd, super::cgroup::FileError> {
+        let dir = File::open(self.proc.join("pressure"))
+            .map_err(|_| super::cgroup::FileError::Missing("pressure"))?;
+        super::psi::arm_at(dir, "memory", trigger)
+    }
+}
+
+fn read<T>(
+    file: &File,
+    name: &str,
+    gaps: &mut Vec<Gap>,
+    parse: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Option<T> {
+    let mut buffer = [0_u8; BUFFER];
+    let result =
+        pread(file, &mut buffer, 0).map_err(|errno| errno.to_string()).and_then(|len| parse(&buffer[..len]));
+    result.map_err(|why| gaps.push(Gap { what: name.to_owned(), why })).ok()
+}
+
+/// procfs gives vmstat as a map of owned strings; ten fields of two hundred are wanted, some 20 times a second.
+fn vmstat(text: &[u8]) -> Vmstat {
+    let mut vmstat = Vmstat::default();
+    for (key, value) in parse::pairs(text) {
+        let field = match key {
+            b"workingset_refault_anon" => &mut vmstat.refault_anon,
+            b"workingset_refault_file" => &mut vmstat.refault_file,
+            b"pgmajfault" => &mut vmstat.major_faults,
+            b"pgscan_direct" => &mut vmstat.scan_direct,
+            b"pgsteal_direct" => &mut vmstat.steal_direct,
+            b"pgscan_kswapd" => &mut vmstat.scan_kswapd,
+            b"pswpin" => &mut vmstat.swap_in,
+            b"pswpout" => &mut vmstat.swap_out,
+            b"oom_kill" => &mut vmstat.oom_kills,
+            _ => continue,
+        };
+        *field = value;
+    }
+    vmstat
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_this_machine() {
+        let node = Node::open(Path::new("/proc")).unwrap();
+        let mut gaps = Vec::new();
+        let meminfo = node.meminfo(&mut gaps).unwrap();
+        assert!(meminfo.total > meminfo.free && meminfo.total >= meminfo.available);
+        assert!(node.vmstat(&mut gaps).is_some());
+        assert_eq!(gaps, []);
+    }
+
+    #[test]
+    fn a_broken_meminfo_is_a_gap_that_says_what() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("meminfo"), "MemTotal: lots kB\n").unwrap();
+        std::fs::write(dir.path().join("vmstat"), "").unwrap();
+        let node = Node::open(dir.path()).unwrap();
+        let mut gaps = Vec::new();
+        assert_eq!(node.meminfo(&mut gaps), None);
+        assert_eq!(gaps[0].what, "meminfo");
+        assert!(!gaps[0].why.is_empty());
+    }
+}

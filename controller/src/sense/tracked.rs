@@ -1,0 +1,131 @@
+//! One workload under observation: its open cgroup, and the readings that are too dear for every pass.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plimsoll_policy::config::Pace;
+use plimsoll_policy::sample::{Gap, MemoryStat, Probes as Counters, Spec, Workload};
+use plimsoll_policy::units::{Bytes, Monotonic, Span};
+
+use super::cgroup::{Cgroup, FileError};
+
+/// A workload that is watched.
+#[derive(Debug)]
+pub struct Tracked {
+    /// Its cgroup.
+    pub cgroup: Arc<Cgroup>,
+    /// How it may be treated.
+    pub spec: Spec,
+    /// Ids of the cgroup and those below it: tasks count where they are.
+    pub ids: Vec<u64>,
+    stat: Option<MemoryStat>,
+    stat_at: Monotonic,
+    current_at_stat: Bytes,
+}
+
+/// `memory.stat` is read again as soon as this, where `memory.current` moved by [`MOVED`] meanwhile.
+const STAT_PAUSE: Span = Span::millis(40);
+/// A change of `memory.current` that makes an older `memory.stat` misleading.
+const MOVED: Bytes = Bytes::mib(4);
+
+impl Tracked {
+    pub(super) fn new(cgroup: Arc<Cgroup>) -> Self {
+        Self {
+            cgroup,
+            ids: Vec::new(),
+            spec: Spec::default(),
+            stat: None,
+            stat_at: Monotonic::default(),
+            current_at_stat: Bytes::ZERO,
+        }
+    }
+
+    pub(super) fn with(self, spec: Spec, ids: Vec<u64>) -> Self {
+        Self { spec, ids, ..self }
+    }
+
+    /// Reads the workload; `None` where its cgroup is gone.
+    pub(super) fn read(
+        &mut self,
+        now: Monotonic,
+        pace: &Pace,
+        counters: Option<&BTreeMap<u64, Counters>>,
+        gaps: &mut Vec<Gap>,
+    ) -> Option<Workload> {
+        let cgroup = Arc::clone(&self.cgroup);
+        let (frozen, populated) = match cgroup.state() {
+            Ok((frozen, populated)) => (Some(frozen), Some(populated)),
+            Err(FileError::Gone) => return None,
+            Err(error) => {
+                gaps.push(gap(&cgroup, &error));
+                (None, None)
+            }
+        };
+        let current = keep(cgroup.current(), &cgroup, gaps);
+        self.refresh_stat(now, current, pace, gaps);
+        Some(Workload {
+            spec: self.spec.clone(),
+            current,
+            // Kernels without swap, and cgroups at the root of a delegation, have no swap files: that is no gap.
+            swap: cgroup.swap().ok(),
+            swap_max: cgroup.swap_max().ok(),
+            stat: self.stat,
+            stat_at: self.stat_at,
+            high: keep(cgroup.high(), &cgroup, gaps),
+            low: keep(cgroup.low(), &cgroup, gaps),
+            max: keep(cgroup.max(), &cgroup, gaps),
+            events: keep(cgroup.memory_events(), &cgroup, gaps),
+            psi: keep(cgroup.pressure(), &cgroup, gaps),
+            frozen,
+            populated,
+            probes: counters.map(|counters| self.sum(counters)),
+        })
+    }
+
+    fn refresh_stat(&mut self, now: Monotonic, current: Option<Bytes>, pace: &Pace, gaps: &mut Vec<Gap>) {
+        let age = now.since(self.stat_at);
+        let moved = current.is_some_and(|current| current.0.abs_diff(self.current_at_stat.0) >= MOVED.0);
+        if self.stat.is_some() && age < pace.stat && (!moved || age < STAT_PAUSE) {
+            return;
+        }
+        self.stat = keep(self.cgroup.stat(), &self.cgroup, gaps);
+        self.stat_at = now;
+        self.current_at_stat = current.unwrap_or_default();
+    }
+
+    fn sum(&self, counters: &BTreeMap<u64, Counters>) -> Counters {
+        let mut sum = Counters::default();
+        for counted in self.ids.iter().filter_map(|id| counters.get(id)) {
+            // Destructured in full, so that a new counter can't be forgotten.
+            let Counters {
+                direct_reclaims,
+                direct_reclaim_ns,
+                memcg_reclaims,
+                memcg_reclaim_ns,
+                vmscan_throttled_ns,
+                over_high_ns,
+                major_faults,
+                minor_faults,
+                gate_stops,
+            } = counted;
+            sum.direct_reclaims += direct_reclaims;
+            sum.direct_reclaim_ns += direct_reclaim_ns;
+            sum.memcg_reclaims += memcg_reclaims;
+            sum.memcg_reclaim_ns += memcg_reclaim_ns;
+            sum.vmscan_throttled_ns += vmscan_throttled_ns;
+            sum.over_high_ns += over_high_ns;
+            sum.major_faults += major_faults;
+            sum.minor_faults += minor_faults;
+            sum.gate_stops += gate_stops;
+        }
+        sum
+    }
+}
+
+fn gap(cgroup: &Cgroup, error: &FileError) -> Gap {
+    Gap { what: cgroup.id.path.clone(), why: error.to_string() }
+}
+
+fn keep<T>(result: Result<T, FileError>, cgroup: &Cgroup, gaps: &mut Vec<Gap>) -> Option<T> {
+    result.map_err(|error| gaps.push(gap(cgroup, &error))).ok()
+}
