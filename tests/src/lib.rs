@@ -1,1 +1,2 @@
-//! What the guest programs share.
+//! What the tests that need a real kernel share.
+pub mod guest;

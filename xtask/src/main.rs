@@ -1,6 +1,8 @@
 //! Set-up, tests, demo and virtual machine.
 mod build;
+mod kernel_tests;
 mod setup;
+mod tally;
 mod vm;
 mod vm_command;
 
@@ -18,12 +20,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Finds or installs everything that the other commands need (they do so themselves as well)
+    Setup,
     /// Boots stock kernels and runs the kernel tests, a shell or any command in them
     Vm(vm_command::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Task::Setup => setup::all(),
         Task::Vm(arguments) => vm_command::run(&arguments),
     };
     done.unwrap_or_else(|error| {

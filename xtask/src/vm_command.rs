@@ -1,4 +1,5 @@
-//! `cargo xtask vm`: a shell or any command on a stock kernel.
+//! `cargo xtask vm`: the kernel tests, a shell or any command on a stock kernel.
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,14 +7,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
+use crate::kernel_tests::{self, Selection};
 use crate::vm::{Boot, Swap, Timing};
 use crate::{build, setup};
 
-/// Which guest, and what to do in it.
+/// Without a subcommand: the kernel tests.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    task: Task,
+    task: Option<Task>,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 #[derive(Subcommand)]
@@ -62,15 +67,30 @@ struct Guest {
     timeout_seconds: u64,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+/// Swap space in words.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(crate) enum SwapKind {
+    /// No swap space
     None,
+    /// Compressed memory, as large as RAM
     Zram,
+    /// A disk, as large as RAM
     Disk,
 }
 
+impl fmt::Display for SwapKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "none",
+            Self::Zram => "zram",
+            Self::Disk => "disk",
+        })
+    }
+}
+
 impl SwapKind {
-    fn of_size(self, mib: u32) -> Swap {
+    /// The swap space of a guest.
+    pub(crate) fn of_size(self, mib: u32) -> Swap {
         match self {
             Self::None => Swap::None,
             Self::Zram => Swap::Zram { mib },
@@ -82,9 +102,16 @@ impl SwapKind {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::emulator()?;
     match &arguments.task {
-        Task::Shell(guest) => shell(guest),
-        Task::Run { guest, command } => run_one(guest, command),
+        None => all_tests(&arguments.selection),
+        Some(Task::Shell(guest)) => shell(guest),
+        Some(Task::Run { guest, command }) => run_one(guest, command),
     }
+}
+
+fn all_tests(selection: &Selection) -> Result<ExitCode> {
+    let tally = kernel_tests::run(selection)?;
+    println!("{tally}");
+    Ok(tally.exit_code())
 }
 
 fn shell(guest: &Guest) -> Result<ExitCode> {

@@ -2,15 +2,15 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use plimsoll_init::{STDOUT_PORT, Spec};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use plimsoll_init::{STDOUT_PORT, Spec, survivors};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use crate::ports::port;
 
-/// How long the survivors of the command may take to die: a process in uninterruptible sleep must not keep the guest.
+/// How long the survivors of the command may take to die.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs the command to its end and returns its exit code as a shell would.
@@ -32,29 +32,10 @@ pub(crate) fn run(spec: &Spec) -> Result<i32> {
     }
 }
 
-/// Kills every process that the command left behind, and reaps it.
+/// Kills every process that the command left behind, and reaps what it can.
 pub(crate) fn end_the_rest() {
-    let deadline = Instant::now() + GRACE;
-    while Instant::now() < deadline {
-        for pid in processes() {
-            // One that has just exited by itself is as good.
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        match wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) => {}
-            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-            Err(_) => return,
-        }
-    }
-}
-
-/// Every process but this one and the kernel's threads, which have no command line.
-fn processes() -> Vec<Pid> {
-    let Ok(dir) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = dir.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let ours =
-        |pid: &i32| *pid != 1 && std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| !c.is_empty());
-    pids.filter(ours).filter_map(Pid::from_raw).collect()
+    survivors::kill_all(GRACE);
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
 
 fn output() -> io::Result<File> {

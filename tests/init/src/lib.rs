@@ -1,4 +1,7 @@
 //! What the host tells the guest's init, and what init tells the host.
+pub mod outcome;
+pub mod survivors;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -1,1 +1,2 @@
-//! Tests that need a real kernel.
+//! Tests that need root and a real kernel. `cargo xtask vm` builds them and runs each in a process of its own.
+mod guest;

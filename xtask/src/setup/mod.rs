@@ -1,28 +1,51 @@
 //! Finds or installs what the other commands need. A second run does no work.
 mod apt;
+mod bpf;
 mod kernels;
+mod nextest;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 
+use crate::vm::{Boot, PROGRAM};
+
+pub(crate) use bpf::bpf;
 pub(crate) use kernels::{SERIES, kernel};
+pub(crate) use nextest::nextest;
+
+/// Sets everything up and says what was found, one line each.
+pub(crate) fn all() -> Result<ExitCode> {
+    item("eBPF toolchain", bpf())?;
+    item("emulator", emulator())?;
+    for series in SERIES {
+        item(&format!("kernel {series}"), kernel(series).map(|kernel| kernel.release))?;
+    }
+    item("test runner", nextest().map(|path| path.display().to_string()))?;
+    println!("{:<15} {}", "cache", cache()?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn item(name: &str, found: Result<String>) -> Result<()> {
+    println!("{name:<15} {}", found.with_context(|| name.to_owned())?);
+    Ok(())
+}
 
 /// Where everything that is downloaded or built for the tools is kept: outside the tree, shared by all checkouts.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let dir = set("PLIMSOLL_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("plimsoll")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/plimsoll")))
-        .context("none of PLIMSOLL_CACHE, XDG_CACHE_HOME and HOME is set")?;
+    let dir = plimsoll_toolchain::install::cache_dir();
+    let dir = dir.context("none of PLIMSOLL_CACHE, XDG_CACHE_HOME and HOME is set")?;
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     Ok(dir)
 }
 
 /// What `vm`, `test` and `demo` need to boot a guest.
-pub(crate) fn emulator() -> Result<()> {
-    apt::install(&apt::EMULATOR)
+pub(crate) fn emulator() -> Result<String> {
+    apt::install(&apt::EMULATOR)?;
+    let version = apt::output(Command::new(PROGRAM).arg("--version"))?;
+    Ok(version.lines().next().unwrap_or_default().to_owned())
 }
 
 /// PATH with the directories of system tools, which an ordinary user's PATH on Debian lacks.
@@ -48,9 +71,9 @@ fn is_program(file: &Path) -> bool {
 }
 
 /// Gives the guest the usual commands, as links to busybox.
-pub(crate) fn busybox(boot: &mut crate::vm::Boot) -> Result<()> {
+pub(crate) fn busybox(boot: &mut Boot) -> Result<()> {
     let program = find("busybox").context("no busybox")?;
-    let list = apt::output(std::process::Command::new(&program).arg("--list"))?;
+    let list = apt::output(Command::new(&program).arg("--list"))?;
     boot.add_file(program, "/bin/busybox");
     let applets = list.lines().filter(|name| *name != "busybox");
     boot.links.extend(applets.map(|name| (Path::new("/bin").join(name), PathBuf::from("busybox"))));

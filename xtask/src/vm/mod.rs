@@ -24,6 +24,7 @@ use anyhow::{Result, ensure};
 
 pub(crate) use accel::Timing;
 pub(crate) use kernel::Kernel;
+pub(crate) use qemu::PROGRAM;
 
 /// One boot of the guest, from power-on to the end of one command.
 #[derive(Debug, Clone)]
