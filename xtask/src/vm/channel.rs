@@ -83,7 +83,7 @@ impl Port {
             match self.listener.accept() {
                 Ok((stream, _)) => return stream.set_nonblocking(false).is_ok().then_some(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !ended => {
-                    sleep(Duration::from_millis(10)),
+                    sleep(Duration::from_millis(10));
                 }
                 Err(_) => return None,
             }
