@@ -1,5 +1,6 @@
 //! Turns a plan into writes: only differences, each written down in the ledger first, each proved by a later reading.
 
+mod ancestors;
 pub mod mail;
 pub mod protect;
 pub mod react;
@@ -14,6 +15,7 @@ use plimsoll_policy::plan::{Act, ActResult, Outcome, Plan, Wanted};
 use plimsoll_policy::sample::{Sample, Workload, WorkloadId};
 use plimsoll_policy::units::{Bytes, Limit, Monotonic, Span};
 
+use self::ancestors::Ancestors;
 use self::mail::{End, Ended};
 use self::react::{Look, Order, Reaction};
 use self::worker::{Job, Workers, page_floor, raw};
@@ -28,6 +30,7 @@ pub struct Actor {
     reaction: Reaction,
     workers: Workers,
     hands: BTreeMap<WorkloadId, Hand>,
+    ancestors: Ancestors,
     foreign: u64,
 }
 
@@ -56,7 +59,8 @@ impl Actor {
     /// Takes over the running threads.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, reaction: Reaction, workers: Workers) -> Self {
-        Self { ledger, reaction, workers, hands: BTreeMap::new(), foreign: 0 }
+        let ancestors = Ancestors::new(&ledger);
+        Self { ledger, reaction, workers, hands: BTreeMap::new(), ancestors, foreign: 0 }
     }
 
     /// The reaction thread.
@@ -138,6 +142,7 @@ impl Actor {
             kill: Look { enough, deadline: ladder.kill_deadline },
         };
         let mut outcomes = Vec::new();
+        self.foreign += self.ancestors.grant(plan, &self.ledger);
         for (id, wanted) in &plan.workloads {
             let Some(mut hand) = self.hands.remove(id) else { continue };
             if let Some(workload) = sample.workloads.get(id) {
