@@ -1,8 +1,10 @@
 //! The controller: every effect lives here. `sense` reads, `plimsoll_policy` decides, `act` writes, `report` tells.
 
 pub mod act;
+pub mod check;
 pub mod config;
 pub mod exec;
 pub mod guardian;
 pub mod ledger;
+pub mod report;
 pub mod sense;

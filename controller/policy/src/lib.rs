@@ -17,3 +17,4 @@ mod roles;
 pub mod sample;
 pub mod state;
 pub mod units;
+pub mod words;

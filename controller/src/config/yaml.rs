@@ -14,12 +14,10 @@ pub(super) fn tree(text: &str) -> Result<Node, String> {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
     };
-    serde_saphyr::from_str_with_options::<Tree>(text, options)
-        .map(|Tree(node)| node)
-        .map_err(|error| {
-            let words = error.to_string();
-            words.strip_prefix("error: ").map_or_else(|| words.clone(), str::to_owned)
-        })
+    serde_saphyr::from_str_with_options::<Tree>(text, options).map(|Tree(node)| node).map_err(|error| {
+        let words = error.to_string();
+        words.strip_prefix("error: ").map_or_else(|| words.clone(), str::to_owned)
+    })
 }
 
 /// `Node` belongs to the pure crate, which knows of no YAML: hence a wrapper.

@@ -1,0 +1,110 @@
+//! Evidence in words: what `status`, `explain`, logs and events say of it.
+
+use std::fmt;
+
+use crate::plan::Evidence;
+use crate::units::{Bytes, Monotonic};
+
+/// For logs: moments are given as time since boot.
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hold { until } => write!(f, "the rung is held until {} after boot", since_boot(*until)),
+            Self::Calm { since } => write!(f, "calm since {} after boot", since_boot(*since)),
+            fact => said(fact, f),
+        }
+    }
+}
+
+/// Evidence as said at a moment: spans from now instead of moments.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    evidence: &'a Evidence,
+    now: Monotonic,
+}
+
+impl Evidence {
+    /// In words, for people who look at it `now`.
+    #[must_use]
+    pub const fn at(&self, now: Monotonic) -> Said<'_> {
+        Said { evidence: self, now }
+    }
+}
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.evidence {
+            Evidence::Hold { until } => write!(f, "the rung is held for another {}", until.since(self.now)),
+            Evidence::Calm { since } => write!(f, "calm for {}", self.now.since(*since)),
+            fact => said(fact, f),
+        }
+    }
+}
+
+/// What needs no clock.
+fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match evidence {
+        Evidence::Used { share, threshold } => write!(f, "{share} used, threshold {threshold}"),
+        Evidence::Forecast { left, threshold } => write!(f, "exhausted in {left}, threshold {threshold}"),
+        Evidence::Stall { share, threshold } => {
+            write!(f, "the protected wait {share} of the time, threshold {threshold}")
+        }
+        Evidence::Thrash { per_second, threshold } => {
+            write!(f, "the protected fault {per_second} pages back in per second, threshold {threshold}")
+        }
+        Evidence::Tier { tier, deficit } => write!(f, "the tier is {tier} and {deficit} are wanted"),
+        Evidence::Yield { expected } => write!(f, "expected to free {expected}"),
+        Evidence::Growth { bytes_per_second } => growth(*bytes_per_second, f),
+        Evidence::NothingGentler { gentler, needed } => {
+            write!(f, "gentler rungs would free {gentler} of the {needed} needed")
+        }
+        Evidence::Futile { rung } => write!(f, "{rung} did not help"),
+        Evidence::Hold { .. } | Evidence::Calm { .. } => Ok(()),
+    }
+}
+
+fn growth(bytes_per_second: i64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let verb = if bytes_per_second < 0 { "shrinks" } else { "grows" };
+    write!(f, "{verb} by {}/s", Bytes(bytes_per_second.unsigned_abs()))
+}
+
+fn since_boot(moment: Monotonic) -> crate::units::Span {
+    moment.since(Monotonic(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Tier;
+    use crate::sample::Rung;
+    use crate::units::{Share, Span};
+
+    #[test]
+    fn every_kind_reads_well() {
+        let now = Monotonic(100_000_000_000);
+        let check = |evidence: Evidence, expected| assert_eq!(evidence.at(now).to_string(), expected);
+        let (share, threshold) = (Share(973_000), Share::percent(95));
+        check(Evidence::Used { share, threshold }, "97.3% used, threshold 95%");
+        let (left, limit) = (Span::millis(2100), Span::secs(3));
+        check(Evidence::Forecast { left, threshold: limit }, "exhausted in 2.1s, threshold 3.0s");
+        check(Evidence::Stall { share, threshold }, "the protected wait 97.3% of the time, threshold 95%");
+        let thrash = Evidence::Thrash { per_second: 900, threshold: 500 };
+        check(thrash, "the protected fault 900 pages back in per second, threshold 500");
+        let tier = Evidence::Tier { tier: Tier::Critical, deficit: Bytes::mib(512) };
+        check(tier, "the tier is critical and 512MiB are wanted");
+        check(Evidence::Yield { expected: Bytes::mib(64) }, "expected to free 64MiB");
+        check(Evidence::Growth { bytes_per_second: 200 << 20 }, "grows by 200MiB/s");
+        check(Evidence::Growth { bytes_per_second: i64::MIN }, "shrinks by 8388608TiB/s");
+        let gentler = Evidence::NothingGentler { gentler: Bytes::mib(10), needed: Bytes::mib(100) };
+        check(gentler, "gentler rungs would free 10MiB of the 100MiB needed");
+        check(Evidence::Futile { rung: Rung::Throttle }, "throttle did not help");
+        check(Evidence::Hold { until: now + Span::secs(4) }, "the rung is held for another 4.0s");
+        check(Evidence::Calm { since: now - Span::secs(7) }, "calm for 7.0s");
+    }
+
+    #[test]
+    fn logs_need_no_clock() {
+        let hold = Evidence::Hold { until: Monotonic(5_000_000_000) };
+        assert_eq!(hold.to_string(), "the rung is held until 5.0s after boot");
+    }
+}

@@ -1,0 +1,12 @@
+//! What is known of the daemon before the first pass, and does not change after it.
+
+use crate::check::Capability;
+
+/// Facts about this daemon on this host.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// What the host offers, hooks of the eBPF programs included.
+    pub capabilities: Vec<Capability>,
+    /// Process that releases everything if this one dies.
+    pub guardian: Option<u32>,
+}

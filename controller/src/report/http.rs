@@ -1,0 +1,125 @@
+//! The HTTP side: `/metrics`, `/healthz`, `/readyz`, `/status`, and the keeper of what they show. One thread, apart from
+//! everything that protects: a scrape that hangs hangs alone.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use axum::extract;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::state::State;
+use super::status::Status;
+use super::{Record, ReportError, metrics};
+
+/// Passes that may wait for the keeper.
+const WAITING: usize = 16;
+
+/// What the keeper writes and a scrape reads. No pass ever locks it.
+#[derive(Debug)]
+pub(super) struct Shared(Mutex<State>);
+
+impl Shared {
+    pub(super) const fn new(state: State) -> Self {
+        Self(Mutex::new(state))
+    }
+
+    /// A panic elsewhere leaves numbers, not broken invariants: they are still worth showing.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread, and the way to it.
+pub(super) struct Server {
+    keeper: Sender<Arc<Record>>,
+}
+
+impl Server {
+    /// Takes the address and starts the thread.
+    pub(super) fn start(address: SocketAddr, state: State) -> Result<Self, ReportError> {
+        let listen = |error| ReportError::Listen { address, error };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(listen)?;
+        let listener = runtime.block_on(TcpListener::bind(address)).map_err(listen)?;
+        let (keeper, records) = channel(WAITING);
+        let shared = Arc::new(Shared::new(state));
+        thread::Builder::new()
+            .name("plimsoll-http".into())
+            .spawn(move || runtime.block_on(serve(listener, records, shared)))
+            .map_err(|error| ReportError::Thread { name: "HTTP", error })?;
+        Ok(Self { keeper })
+    }
+
+    /// Shows a pass from now on. A keeper that is behind will show a later one.
+    pub(super) fn show(&self, record: Arc<Record>) {
+        let _ = self.keeper.try_send(record);
+    }
+}
+
+/// Until the reporter is gone.
+async fn serve(listener: TcpListener, mut records: Receiver<Arc<Record>>, shared: Arc<Shared>) {
+    let keep = async {
+        while let Some(record) = records.recv().await {
+            shared.lock().apply(record);
+        }
+    };
+    tokio::select! {
+        () = keep => {}
+        ended = axum::serve(listener, routes(Arc::clone(&shared))) => {
+            tracing::error!(error = ?ended.err(), "HTTP has ended; metrics and status are gone");
+        }
+    }
+}
+
+fn routes(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/status", get(status))
+        .with_state(shared)
+}
+
+async fn metrics_text(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
+    match metrics::text(&shared) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n").into_response(),
+    }
+}
+
+/// Alive: passes follow each other, or the first one may still come.
+async fn health(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
+    let state = shared.lock();
+    if state.last.is_none() || state.fresh() { answer(StatusCode::OK, "ok\n") } else { stuck() }
+}
+
+/// Ready: the first pass is done, and the last one is recent.
+async fn ready(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
+    let state = shared.lock();
+    match (&state.last, state.fresh()) {
+        (None, _) => answer(StatusCode::SERVICE_UNAVAILABLE, "the first pass is not done yet\n"),
+        (Some(_), false) => stuck(),
+        (Some(_), true) => answer(StatusCode::OK, "ok\n"),
+    }
+}
+
+async fn status(extract::State(shared): extract::State<Arc<Shared>>) -> Json<Status> {
+    Json(Status::from(&*shared.lock()))
+}
+
+fn stuck() -> Response {
+    answer(StatusCode::SERVICE_UNAVAILABLE, "the control loop has stopped making progress\n")
+}
+
+fn answer(code: StatusCode, sentence: &'static str) -> Response {
+    (code, sentence).into_response()
+}

@@ -1,0 +1,90 @@
+//! Metrics of the resource: how short the host is.
+
+use std::fmt;
+
+use plimsoll_policy::plan::{Assessment, Tier};
+use plimsoll_policy::units::{Share, Span};
+use prometheus_client::metrics::MetricType::{Counter, Gauge};
+
+use super::{Family, Labels, Samples};
+use crate::report::state::State;
+
+const HOST: Labels<'static> = &[("resource", "host")];
+
+pub(super) const FAMILIES: &[Family] = &[
+    Family {
+        name: "plimsoll_tier",
+        help: "1 for the tier that the resource is in. Alert when critical or emergency lasts: add memory or move work away.",
+        kind: Gauge,
+        samples: |state, out| with(state, |now| out.states(HOST, "tier", &Tier::ALL, &now.tier)),
+    },
+    Family {
+        name: "plimsoll_used_ratio",
+        help: "Used share of the resource. Close to the threshold of elevated for long: it is loaded too deep.",
+        kind: Gauge,
+        samples: |state, out| with(state, |now| maybe(out, now.used.map(ratio))),
+    },
+    Family {
+        name: "plimsoll_headroom_bytes",
+        help: "Bytes until the resource is exhausted, file pages of protected workloads not counted as free. \
+               Do not start a model that needs more.",
+        kind: Gauge,
+        samples: |state, out| {
+            with(state, |now| now.headroom.map_or(Ok(()), |bytes| out.whole(HOST, bytes.0)))
+        },
+    },
+    Family {
+        name: "plimsoll_forecast_seconds",
+        help: "Time until exhaustion at the present growth; absent while it does not grow.",
+        kind: Gauge,
+        samples: |state, out| with(state, |now| maybe(out, now.forecast.map(Span::as_secs_f64))),
+    },
+    Family {
+        name: "plimsoll_stall_ratio",
+        help: "Share of time that protected workloads wait for memory. Above a few per cent their clients notice.",
+        kind: Gauge,
+        samples: |state, out| with(state, |now| maybe(out, now.stall.map(ratio))),
+    },
+    Family {
+        name: "plimsoll_thrash_rate",
+        help: "Pages per second that protected workloads fault back in. Lasting: their working sets do not fit.",
+        kind: Gauge,
+        samples: |state, out| {
+            with(state, |now| now.thrash_per_second.map_or(Ok(()), |rate| out.whole(HOST, rate)))
+        },
+    },
+    Family {
+        name: "plimsoll_deficit_bytes",
+        help: "Bytes wanted back to be calm again. Above zero for long: the workloads that may yield have nothing left.",
+        kind: Gauge,
+        samples: |state, out| with(state, |now| out.whole(HOST, now.deficit.0)),
+    },
+    Family {
+        name: "plimsoll_tier_changes",
+        help: "Changes of the tier. Many in an hour: widen the distance between used and leave, or lengthen dwell_down.",
+        kind: Counter,
+        samples: |state, out| out.counter(HOST, state.totals.tier_changes),
+    },
+    Family {
+        name: "plimsoll_kernel_oom_victims",
+        help: "Victims of the kernel's OOM killer since boot. It should stay where it is: a rise means the race was lost.",
+        kind: Counter,
+        samples: |state, out| {
+            let last = state.last.as_ref();
+            let kills = last.and_then(|(_, record)| record.sample.host.vmstat).map(|stat| stat.oom_kills);
+            kills.map_or(Ok(()), |kills| out.counter(HOST, kills))
+        },
+    },
+];
+
+fn with(state: &State, samples: impl FnOnce(&Assessment) -> fmt::Result) -> fmt::Result {
+    state.last.as_ref().map_or(Ok(()), |(_, record)| samples(&record.assessment))
+}
+
+fn maybe(out: &mut Samples<'_>, value: Option<f64>) -> fmt::Result {
+    value.map_or(Ok(()), |value| out.gauge(HOST, value))
+}
+
+fn ratio(share: Share) -> f64 {
+    f64::from(share.0) / f64::from(Share::ONE.0)
+}

@@ -1,0 +1,139 @@
+//! What a scraper gets, and that all of it is documented.
+
+use plimsoll_policy::config::Config;
+use plimsoll_policy::plan::{Act, ActResult, Assessment, Outcome, Plan, Tier, Wanted};
+use plimsoll_policy::sample::{Gap, Probes, Rung, Sample, Spec, Workload, WorkloadId};
+use plimsoll_policy::units::{Bytes, Monotonic, Share, Span};
+
+use super::*;
+use crate::check::Capability;
+use crate::report::{About, Record};
+
+/// The page that explains every metric.
+const PAGE: &str = include_str!("../../../../docs/metrics.md");
+
+fn id() -> WorkloadId {
+    WorkloadId { path: "models/batch".into(), inode: 7 }
+}
+
+fn record(at: u64) -> Record {
+    let workload = Workload {
+        spec: Spec { name: "batch".into(), priority: -10, ..Spec::default() },
+        current: Some(Bytes::mib(300)),
+        probes: Some(Probes { direct_reclaims: 3, over_high_ns: 1_500_000_000, ..Probes::default() }),
+        ..Workload::default()
+    };
+    let outcome = Outcome {
+        workload: id(),
+        act: Act::Reclaim(Bytes::mib(64)),
+        result: ActResult::Partial,
+        begun: Monotonic(2_000_000),
+        took: Span::millis(30),
+        freed: Some(Bytes::mib(40)),
+    };
+    Record {
+        sample: Sample {
+            at: Monotonic(at),
+            workloads: [(id(), workload)].into(),
+            outcomes: if at > 1_000_000 { vec![outcome] } else { Vec::new() },
+            gaps: vec![Gap { what: "memory.stat".into(), why: "EIO".into() }],
+            ..Sample::default()
+        },
+        assessment: Assessment {
+            tier: Tier::Constrained,
+            used: Some(Share::percent(91)),
+            ..Assessment::default()
+        },
+        plan: Plan {
+            workloads: [(id(), Wanted { rung: Rung::Trim, ..Wanted::default() })].into(),
+            ..Plan::default()
+        },
+        findings: Vec::new(),
+        took: Span::millis(1),
+    }
+}
+
+fn scrape(records: Vec<Record>) -> String {
+    let about = About { capabilities: vec![Capability::there("psi", "")], guardian: None };
+    let mut state = State::new(&Config::default(), about, None);
+    records.into_iter().for_each(|record| state.apply(Arc::new(record)));
+    text(&Arc::new(Shared::new(state))).unwrap()
+}
+
+#[test]
+fn a_pass_is_seen() {
+    let text = scrape(vec![record(1_000_000), record(3_000_000)]);
+    let check = |line: &str| assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+    check("plimsoll_tier{resource=\"host\",tier=\"constrained\"} 1");
+    check("plimsoll_tier{resource=\"host\",tier=\"normal\"} 0");
+    check("plimsoll_used_ratio{resource=\"host\"} 0.91");
+    check("plimsoll_workload_memory_bytes{workload=\"batch\"} 314572800");
+    check("plimsoll_workload_rung{workload=\"batch\",rung=\"trim\"} 1");
+    check("plimsoll_workload_priority{workload=\"batch\"} -10.0");
+    check("plimsoll_workload_reclaims_total{workload=\"batch\",kind=\"direct\"} 3");
+    check("plimsoll_workload_stall_seconds_total{workload=\"batch\",kind=\"high\"} 1.5");
+    check("plimsoll_actions_total{act=\"reclaim\",result=\"partial\"} 1");
+    check("plimsoll_freed_bytes_total{act=\"reclaim\"} 41943040");
+    check("plimsoll_gaps_total{what=\"memory.stat\"} 2");
+    check("plimsoll_passes_total 2");
+    check("plimsoll_reaction_seconds_bucket{le=\"0.001\"} 1");
+    check("plimsoll_capability{capability=\"psi\"} 1");
+    check(concat!("plimsoll_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"));
+    assert!(text.ends_with("# EOF\n"));
+    assert!(!text.contains("plimsoll_forecast_seconds{"), "no growth, no forecast");
+}
+
+#[test]
+fn a_workload_that_is_gone_has_no_series() {
+    let mut gone = record(3_000_000);
+    gone.sample.workloads.clear();
+    assert!(!scrape(vec![record(1_000_000), gone]).contains("workload=\"batch\""));
+}
+
+#[test]
+fn gaps_have_bounded_labels() {
+    let many = (0..200).map(|n| {
+        let mut record = record(1_000_000);
+        record.sample.gaps[0].what = format!("sensor{n}");
+        record
+    });
+    let text = scrape(many.collect());
+    assert_eq!(text.lines().filter(|line| line.starts_with("plimsoll_gaps_total{")).count(), 65);
+    assert!(text.contains("plimsoll_gaps_total{what=\"other\"} 136"), "{text}");
+}
+
+#[test]
+fn the_page_explains_every_metric_and_no_other() {
+    let families = [host::FAMILIES, workloads::FAMILIES, daemon::FAMILIES].concat_names();
+    let explained: Vec<&str> = PAGE
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name)
+        .collect();
+    for name in &families {
+        assert!(explained.contains(&name.as_str()), "docs/metrics.md does not explain {name}");
+    }
+    for name in explained {
+        assert!(families.contains(&name.to_owned()), "docs/metrics.md explains {name}, which does not exist");
+    }
+}
+
+/// Names as a scraper sees them.
+trait Names {
+    fn concat_names(&self) -> Vec<String>;
+}
+
+impl Names for [&[Family]; 3] {
+    fn concat_names(&self) -> Vec<String> {
+        let suffix = |kind| match kind {
+            MetricType::Counter => "_total",
+            MetricType::Info => "_info",
+            _ => "",
+        };
+        self.iter()
+            .copied()
+            .flatten()
+            .map(|family| format!("{}{}", family.name, suffix(family.kind)))
+            .collect()
+    }
+}

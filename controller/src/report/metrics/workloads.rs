@@ -1,0 +1,135 @@
+//! Metrics of the workloads that are present, by name.
+
+use std::fmt;
+
+use plimsoll_policy::plan::Wanted;
+use plimsoll_policy::sample::{Probes, Rung, Workload};
+use plimsoll_policy::units::{Bytes, Limit, Span};
+use prometheus_client::metrics::MetricType::{Counter, Gauge};
+
+use super::{Family, Labels, Samples};
+use crate::report::state::State;
+
+pub(super) const FAMILIES: &[Family] = &[
+    Family {
+        name: "plimsoll_workload_memory_bytes",
+        help: "memory.current of the workload.",
+        kind: Gauge,
+        samples: |state, out| each(state, out, |out, of, seen, _| bytes(out, of, seen.current)),
+    },
+    Family {
+        name: "plimsoll_workload_swap_bytes",
+        help: "memory.swap.current of the workload. Much of it in a protected one: it answers slowly until it is back.",
+        kind: Gauge,
+        samples: |state, out| each(state, out, |out, of, seen, _| bytes(out, of, seen.swap)),
+    },
+    Family {
+        name: "plimsoll_workload_high_bytes",
+        help: "memory.high as it stands, whoever set it; absent where there is no limit.",
+        kind: Gauge,
+        samples: |state, out| each(state, out, |out, of, seen, _| limit(out, of, seen.high)),
+    },
+    Family {
+        name: "plimsoll_workload_low_bytes",
+        help: "memory.low as it stands: what reclaim leaves alone.",
+        kind: Gauge,
+        samples: |state, out| each(state, out, |out, of, seen, _| limit(out, of, seen.low)),
+    },
+    Family {
+        name: "plimsoll_workload_priority",
+        help: "Priority of the workload: the lowest yields first.",
+        kind: Gauge,
+        samples: |state, out| {
+            each(state, out, |out, of, seen, _| out.gauge(of, f64::from(seen.spec.priority)))
+        },
+    },
+    Family {
+        name: "plimsoll_workload_rung",
+        help: "1 for the rung that the workload is on. A workload that is often frozen needs a machine of its own.",
+        kind: Gauge,
+        samples: |state, out| {
+            each(state, out, |out, of, _, wanted| out.states(of, "rung", &Rung::ALL, &wanted.rung))
+        },
+    },
+    Family {
+        name: "plimsoll_workload_reclaims",
+        help: "Reclaims counted by eBPF: direct = its tasks entered global reclaim, memcg = its own memory was reclaimed.",
+        kind: Counter,
+        samples: |state, out| {
+            probes(state, out, |out, of, counted| {
+                out.counter(&with(of, "direct"), counted.direct_reclaims)?;
+                out.counter(&with(of, "memcg"), counted.memcg_reclaims)
+            })
+        },
+    },
+    Family {
+        name: "plimsoll_workload_stall_seconds",
+        help: "Time its tasks waited, counted by eBPF: in direct or memcg reclaim, throttled by vmscan, over memory.high.",
+        kind: Counter,
+        samples: |state, out| {
+            probes(state, out, |out, of, counted| {
+                let waits = [
+                    ("direct", counted.direct_reclaim_ns),
+                    ("memcg", counted.memcg_reclaim_ns),
+                    ("vmscan", counted.vmscan_throttled_ns),
+                    ("high", counted.over_high_ns),
+                ];
+                waits
+                    .into_iter()
+                    .try_for_each(|(kind, ns)| out.seconds(&with(of, kind), Span(ns).as_secs_f64()))
+            })
+        },
+    },
+    Family {
+        name: "plimsoll_workload_major_faults",
+        help: "Major page faults counted by eBPF.",
+        kind: Counter,
+        samples: |state, out| probes(state, out, |out, of, counted| out.counter(of, counted.major_faults)),
+    },
+    Family {
+        name: "plimsoll_workload_gate_stops",
+        help: "Threads of the workload that the gate stopped at a page fault.",
+        kind: Counter,
+        samples: |state, out| probes(state, out, |out, of, counted| out.counter(of, counted.gate_stops)),
+    },
+];
+
+/// Calls for every workload, with its label.
+fn each(
+    state: &State,
+    out: &mut Samples<'_>,
+    samples: impl Fn(&mut Samples<'_>, Labels<'_>, &Workload, &Wanted) -> fmt::Result,
+) -> fmt::Result {
+    let Some((_, record)) = &state.last else { return Ok(()) };
+    let nothing = Wanted::default();
+    for (id, seen) in &record.sample.workloads {
+        let wanted = record.plan.workloads.get(id).unwrap_or(&nothing);
+        samples(out, &[("workload", &seen.spec.name)], seen, wanted)?;
+    }
+    Ok(())
+}
+
+fn probes(
+    state: &State,
+    out: &mut Samples<'_>,
+    samples: impl Fn(&mut Samples<'_>, Labels<'_>, &Probes) -> fmt::Result,
+) -> fmt::Result {
+    each(state, out, |out, of, seen, _| {
+        seen.probes.as_ref().map_or(Ok(()), |counted| samples(out, of, counted))
+    })
+}
+
+fn with<'a>(labels: Labels<'a>, kind: &'a str) -> Vec<(&'a str, &'a str)> {
+    labels.iter().copied().chain([("kind", kind)]).collect()
+}
+
+fn bytes(out: &mut Samples<'_>, of: Labels<'_>, value: Option<Bytes>) -> fmt::Result {
+    value.map_or(Ok(()), |bytes| out.whole(of, bytes.0))
+}
+
+fn limit(out: &mut Samples<'_>, of: Labels<'_>, value: Option<Limit>) -> fmt::Result {
+    match value {
+        Some(Limit::Bytes(bytes)) => out.whole(of, bytes.0),
+        Some(Limit::Max) | None => Ok(()),
+    }
+}

@@ -1,0 +1,134 @@
+//! Tells what a pass saw and did: metrics, status, journal. A pass hands over one record and waits for nobody.
+
+mod about;
+mod client;
+mod histogram;
+mod http;
+mod journal;
+mod metrics;
+mod screen;
+mod state;
+pub mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_policy::config::Config;
+use plimsoll_policy::plan::{Assessment, Finding, Plan};
+use plimsoll_policy::sample::Sample;
+use plimsoll_policy::units::Span;
+
+pub use self::about::About;
+pub use self::client::{ClientError, status};
+use self::http::Server;
+use self::journal::Journal;
+pub use self::screen::render;
+use self::state::State;
+
+/// How long the end waits for the journal to take what is left. A disk that hangs must not keep the machine from
+/// being released.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What one pass took and gave.
+#[derive(Clone, Copy, Debug)]
+pub struct PassReport<'a> {
+    /// What was seen, with the outcomes of earlier actions.
+    pub sample: &'a Sample,
+    /// What it means.
+    pub assessment: &'a Assessment,
+    /// What is wanted.
+    pub plan: &'a Plan,
+    /// What lint had to say.
+    pub findings: &'a [Finding],
+    /// How long the pass took, from the beginning of the sample to the plan.
+    pub took: Span,
+}
+
+/// The same, owned: it outlives the pass.
+#[derive(Debug)]
+struct Record {
+    sample: Sample,
+    assessment: Assessment,
+    plan: Plan,
+    findings: Vec<Finding>,
+    took: Span,
+}
+
+impl From<&PassReport<'_>> for Record {
+    fn from(report: &PassReport<'_>) -> Self {
+        let PassReport { sample, assessment, plan, findings, took } = *report;
+        Self {
+            sample: sample.clone(),
+            assessment: assessment.clone(),
+            plan: plan.clone(),
+            findings: findings.to_vec(),
+            took,
+        }
+    }
+}
+
+/// Why reporting can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The address of `daemon.listen` is not to be had.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said; "address already in use" where another process has the port.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The kernel gives no thread.
+    #[error("cannot start the {name} thread")]
+    Thread {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        error: std::io::Error,
+    },
+}
+
+/// Takes records and has threads of its own for what can block.
+pub struct Reporter {
+    server: Option<Server>,
+    journal: Option<Journal>,
+}
+
+impl Reporter {
+    /// Listens and opens the journal. A journal that can't be written is a warning: protection goes on without it.
+    ///
+    /// # Errors
+    /// When the address is not to be had, or the kernel gives no thread.
+    pub fn start(config: &Config, about: About) -> Result<Self, ReportError> {
+        let daemon = &config.daemon;
+        let journal = daemon.journal.as_ref().map(|path| Journal::start(path.as_ref(), daemon.journal_size));
+        let journal = journal.transpose()?;
+        let state = State::new(config, about, journal.as_ref().map(Journal::counts));
+        let server = daemon.listen.map(|address| Server::start(address, state)).transpose()?;
+        Ok(Self { server, journal })
+    }
+
+    /// Hands over one pass. Copies, and never waits: what nobody has room for is counted as dropped.
+    pub fn pass(&self, report: &PassReport<'_>) {
+        if self.server.is_none() && self.journal.is_none() {
+            return;
+        }
+        let record = Arc::new(Record::from(report));
+        if let Some(journal) = &self.journal {
+            journal.write(Arc::clone(&record));
+        }
+        if let Some(server) = &self.server {
+            server.show(record);
+        }
+    }
+
+    /// Ends: the journal gets a moment to take what is left. The server ends with the process.
+    pub fn drain(self) {
+        if let Some(journal) = self.journal {
+            journal.drain(DRAIN);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The status for people: the host in three lines, the workloads in columns, and what is not as it should be.
+
+use std::fmt::Write;
+
+use plimsoll_policy::units::{Bytes, Share, Span};
+
+use super::status::{HostStatus, Status, TotalsStatus, WorkloadStatus};
+
+/// The whole status as text.
+#[must_use]
+pub fn render(status: &Status) -> String {
+    let mut text = String::new();
+    // Writing to a string can't fail.
+    let _ = write(status, &mut text);
+    text
+}
+
+fn write(status: &Status, out: &mut String) -> std::fmt::Result {
+    head(status, out)?;
+    match &status.host {
+        Some(host) => self::host(host, out)?,
+        None => writeln!(out, "host       the first pass is not done yet")?,
+    }
+    totals(&status.totals, out)?;
+    writeln!(out)?;
+    workloads(&status.workloads, out)?;
+    missing(status, out)
+}
+
+fn head(status: &Status, out: &mut String) -> std::fmt::Result {
+    let mode = if status.dry_run { "dry run: nothing is touched" } else { "protecting" };
+    let guardian = status.guardian_pid.map_or_else(|| "no guardian".into(), |pid| format!("guardian {pid}"));
+    let up = duration(status.uptime_seconds);
+    writeln!(out, "plimsoll   {}, {mode}, up {up}, {guardian}", status.version)
+}
+
+fn host(host: &HostStatus, out: &mut String) -> std::fmt::Result {
+    let because = host.because.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
+    writeln!(out, "host       {}{because}", host.tier)?;
+    let facts = [
+        host.used_ratio.map(|ratio| format!("{} used", percent(ratio))),
+        host.headroom_bytes.map(|bytes| format!("{} headroom", Bytes(bytes))),
+        host.forecast_seconds.map(|left| format!("exhausted in {}", duration(left))),
+        host.stall_ratio.map(|ratio| format!("protected wait {} of the time", percent(ratio))),
+        (host.age_seconds > 5.0)
+            .then(|| format!("seen {} ago: the control loop stands still", duration(host.age_seconds))),
+    ];
+    let facts: Vec<String> = facts.into_iter().flatten().collect();
+    writeln!(out, "           {}", facts.join(", "))?;
+    host.gaps.iter().try_for_each(|gap| writeln!(out, "           not read: {gap}"))
+}
+
+fn totals(totals: &TotalsStatus, out: &mut String) -> std::fmt::Result {
+    let TotalsStatus {
+        passes,
+        passes_seconds: _,
+        tier_changes,
+        actions,
+        freed_bytes,
+        kills,
+        journal_dropped,
+    } = totals;
+    let freed = Bytes(*freed_bytes);
+    writeln!(
+        out,
+        "so far     {passes} passes, {tier_changes} changes of tier, {actions} actions, {freed} freed, {kills} kills"
+    )?;
+    if *journal_dropped > 0 {
+        writeln!(out, "           {journal_dropped} passes are missing from the journal")?;
+    }
+    Ok(())
+}
+
+fn workloads(workloads: &[WorkloadStatus], out: &mut String) -> std::fmt::Result {
+    if workloads.is_empty() {
+        return writeln!(
+            out,
+            "no workloads: none of the rules matches a cgroup, and `plimsoll exec` started none"
+        );
+    }
+    let rows: Vec<[String; 8]> = workloads.iter().map(row).collect();
+    let heads = ["WORKLOAD", "PRIORITY", "RUNG", "MEMORY", "SWAP", "HIGH", "LOW", "GROWTH"].map(String::from);
+    let width =
+        |column: usize| rows.iter().chain([&heads]).map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 8] = std::array::from_fn(width);
+    line(&heads, &widths, out)?;
+    for (row, workload) in rows.iter().zip(workloads) {
+        line(row, &widths, out)?;
+        for evidence in &workload.evidence {
+            writeln!(out, "  because {evidence}")?;
+        }
+    }
+    Ok(())
+}
+
+fn row(workload: &WorkloadStatus) -> [String; 8] {
+    let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), |bytes| Bytes(bytes).to_string());
+    let rung = if workload.frozen == Some(true) {
+        format!("{} (frozen)", workload.rung)
+    } else {
+        workload.rung.to_string()
+    };
+    [
+        workload.name.clone(),
+        workload.priority.to_string(),
+        rung,
+        bytes(workload.memory_bytes),
+        bytes(workload.swap_bytes),
+        bytes(workload.high_bytes),
+        bytes(workload.low_bytes),
+        workload.growth_bytes_per_second.map_or_else(|| "-".into(), growth),
+    ]
+}
+
+/// Text to the left, numbers to the right, as one reads them.
+fn line(row: &[String; 8], widths: &[usize; 8], out: &mut String) -> std::fmt::Result {
+    for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+        match column {
+            0 => write!(out, "{cell:<width$}")?,
+            2 => write!(out, "  {cell:<width$}")?,
+            _ => write!(out, "  {cell:>width$}")?,
+        }
+    }
+    writeln!(out)
+}
+
+fn missing(status: &Status, out: &mut String) -> std::fmt::Result {
+    for capability in &status.capabilities {
+        if let Some(missing) = &capability.missing {
+            writeln!(out, "\nmissing    {}: {}", capability.name, capability.detail)?;
+            writeln!(out, "           lost: {}", missing.lost)?;
+            if !missing.mend.is_empty() {
+                writeln!(out, "           to mend it: {}", missing.mend)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn growth(bytes_per_second: i64) -> String {
+    let sign = if bytes_per_second < 0 { "-" } else { "+" };
+    format!("{sign}{}/s", Bytes(bytes_per_second.unsigned_abs()))
+}
+
+fn percent(ratio: f64) -> Share {
+    Share((ratio.clamp(0.0, 1000.0) * f64::from(Share::ONE.0)) as u32)
+}
+
+/// Days and hours for an uptime, fractions of a second for a forecast.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    match (whole / 86_400, whole / 3600 % 24, whole / 60 % 60) {
+        (0, 0, 0) => Span((seconds.max(0.0) * 1e9) as u64).to_string(),
+        (0, 0, minutes) => format!("{minutes}m {}s", whole % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! The status as people see it.
+
+use plimsoll_policy::plan::Tier;
+use plimsoll_policy::sample::{Preference, Rung};
+
+use super::*;
+use crate::check::Capability;
+
+fn workload(name: &str, priority: i32, rung: Rung) -> WorkloadStatus {
+    WorkloadStatus {
+        name: name.into(),
+        cgroup: format!("models.slice/{name}"),
+        priority,
+        preference: Preference::None,
+        rung,
+        evidence: Vec::new(),
+        memory_bytes: Some(400 << 20),
+        swap_bytes: Some(0),
+        high_bytes: None,
+        low_bytes: None,
+        frozen: Some(rung == Rung::Freeze),
+        growth_bytes_per_second: None,
+    }
+}
+
+fn status() -> Status {
+    let batch = WorkloadStatus {
+        evidence: vec!["the tier is critical and 120MiB are wanted".into()],
+        growth_bytes_per_second: Some(200 << 20),
+        high_bytes: Some(360 << 20),
+        ..workload("batch", -10, Rung::Freeze)
+    };
+    Status {
+        version: "0.1.0".into(),
+        uptime_seconds: 3723.0,
+        dry_run: false,
+        guardian_pid: Some(812),
+        host: Some(HostStatus {
+            age_seconds: 0.02,
+            tier: Tier::Critical,
+            because: Some("96.1% used, threshold 95%".into()),
+            used_ratio: Some(0.961),
+            headroom_bytes: Some(40 << 20),
+            forecast_seconds: Some(2.5),
+            stall_ratio: Some(0.0),
+            gaps: vec!["memory.stat: EIO".into()],
+        }),
+        workloads: vec![
+            batch,
+            WorkloadStatus { low_bytes: Some(300 << 20), ..workload("chat", 2000, Rung::Free) },
+        ],
+        capabilities: vec![
+            Capability::there("btf", "/sys/kernel/btf/vmlinux"),
+            Capability::there("swap", "none").lost("freezing frees no anonymous memory", "set up zram"),
+        ],
+        totals: TotalsStatus { passes: 7400, actions: 3, freed_bytes: 96 << 20, ..TotalsStatus::default() },
+    }
+}
+
+const EXPECTED: &str = "\
+plimsoll   0.1.0, protecting, up 1h 2m, guardian 812
+host       critical (96.1% used, threshold 95%)
+           96.1% used, 40MiB headroom, exhausted in 2.5s, protected wait 0% of the time
+           not read: memory.stat: EIO
+so far     7400 passes, 0 changes of tier, 3 actions, 96MiB freed, 0 kills
+
+WORKLOAD  PRIORITY  RUNG             MEMORY  SWAP    HIGH     LOW     GROWTH
+batch          -10  freeze (frozen)  400MiB    0B  360MiB       -  +200MiB/s
+  because the tier is critical and 120MiB are wanted
+chat          2000  free             400MiB    0B       -  300MiB          -
+
+missing    swap: none
+           lost: freezing frees no anonymous memory
+           to mend it: set up zram
+";
+
+#[test]
+fn it_reads_well() {
+    let text = render(&status());
+    assert_eq!(text, EXPECTED, "\n{text}");
+}
+
+#[test]
+fn before_the_first_pass_and_without_workloads() {
+    let text = render(&Status { host: None, workloads: Vec::new(), ..status() });
+    assert!(text.contains("the first pass is not done yet"), "{text}");
+    assert!(text.contains("no workloads"), "{text}");
+}
+
+#[test]
+fn a_control_loop_that_stands_still_is_seen() {
+    let mut status = status();
+    status.host.as_mut().unwrap().age_seconds = 90.0;
+    assert!(render(&status).contains("seen 1m 30s ago: the control loop stands still"));
+}
+
+#[test]
+fn what_is_sent_is_what_arrives() {
+    let json = serde_json::to_string(&status()).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status());
+}

@@ -1,0 +1,138 @@
+//! What a scrape shows: the last pass, and totals over all of them. The keeper writes it, scrapes read it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plimsoll_policy::config::Config;
+use plimsoll_policy::plan::{Act, ActResult, Outcome, Tier};
+use plimsoll_policy::units::Monotonic;
+
+use super::Record;
+use super::about::About;
+use super::histogram::Histogram;
+use super::journal::Counts;
+
+/// Different sensors that gaps are counted for; what comes after is counted together. A label has to be bounded.
+const SENSORS: usize = 64;
+/// Passes back to which an outcome is traced: slower actions have waited for a worker, and that is no reaction time.
+const TRACED: usize = 64;
+
+/// All that is shown.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) about: About,
+    pub(super) dry_run: bool,
+    pub(super) journal: Option<Arc<Counts>>,
+    pub(super) started: Instant,
+    /// The slowest that passes follow each other when all is well.
+    calm: Duration,
+    pub(super) last: Option<(Instant, Arc<Record>)>,
+    pub(super) totals: Totals,
+    looks: VecDeque<Monotonic>,
+}
+
+/// Sums over all passes.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) passes: u64,
+    pub(super) tier_changes: u64,
+    /// By act and result.
+    pub(super) actions: BTreeMap<(&'static str, &'static str), u64>,
+    /// Bytes, by act.
+    pub(super) freed: BTreeMap<&'static str, u64>,
+    /// By sensor.
+    pub(super) gaps: BTreeMap<String, u64>,
+    /// By invariant.
+    pub(super) findings: BTreeMap<u8, u64>,
+    pub(super) pass: Histogram,
+    pub(super) reaction: Histogram,
+    /// By act.
+    pub(super) action: BTreeMap<&'static str, Histogram>,
+}
+
+impl State {
+    pub(super) fn new(config: &Config, about: About, journal: Option<Arc<Counts>>) -> Self {
+        Self {
+            about,
+            dry_run: config.ladder.dry_run,
+            journal,
+            started: Instant::now(),
+            calm: config.pace.calm.into(),
+            last: None,
+            totals: Totals::default(),
+            looks: VecDeque::new(),
+        }
+    }
+
+    /// Takes a pass over.
+    pub(super) fn apply(&mut self, record: Arc<Record>) {
+        let before = self.tier();
+        for outcome in &record.sample.outcomes {
+            self.reaction(outcome.begun);
+            self.totals.outcome(outcome);
+        }
+        self.totals.pass(&record);
+        self.looks.push_back(record.sample.at);
+        if self.looks.len() > TRACED {
+            self.looks.pop_front();
+        }
+        self.last = Some((Instant::now(), record));
+        self.totals.tier_changes += u64::from(before.is_some() && before != self.tier());
+    }
+
+    /// Whether passes follow each other as they should. A control loop that stopped protects nobody.
+    pub(super) fn fresh(&self) -> bool {
+        self.last.as_ref().is_some_and(|(at, _)| at.elapsed() < self.calm * 10 + Duration::from_secs(2))
+    }
+
+    fn tier(&self) -> Option<Tier> {
+        self.last.as_ref().map(|(_, record)| record.assessment.tier)
+    }
+
+    /// From the look that an action followed from to its beginning.
+    fn reaction(&mut self, begun: Monotonic) {
+        if let Some(look) = self.looks.iter().rev().find(|look| **look <= begun) {
+            self.totals.reaction.add(begun.since(*look));
+        }
+    }
+}
+
+impl Totals {
+    fn pass(&mut self, record: &Record) {
+        self.passes += 1;
+        self.pass.add(record.took);
+        for gap in &record.sample.gaps {
+            let known = self.gaps.len() < SENSORS || self.gaps.contains_key(&gap.what);
+            let sensor = if known { gap.what.clone() } else { "other".into() };
+            *self.gaps.entry(sensor).or_default() += 1;
+        }
+        for finding in &record.findings {
+            *self.findings.entry(finding.invariant).or_default() += 1;
+        }
+    }
+
+    fn outcome(&mut self, outcome: &Outcome) {
+        let act = outcome.act.name();
+        *self.actions.entry((act, result(&outcome.result))).or_default() += 1;
+        *self.freed.entry(act).or_default() += outcome.freed.unwrap_or_default().0;
+        self.action.entry(act).or_default().add(outcome.took);
+    }
+
+    /// Actions of one kind that ended in one way.
+    pub(super) fn of(&self, act: &Act, how: &ActResult) -> u64 {
+        self.actions.get(&(act.name(), result(how))).copied().unwrap_or_default()
+    }
+}
+
+/// The word used in metrics.
+pub(super) const fn result(result: &ActResult) -> &'static str {
+    match result {
+        ActResult::Done => "done",
+        ActResult::Partial => "partial",
+        ActResult::Gone => "gone",
+        ActResult::Withdrawn => "withdrawn",
+        ActResult::Foreign => "foreign",
+        ActResult::Failed(_) => "failed",
+    }
+}

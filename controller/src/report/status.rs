@@ -1,0 +1,187 @@
+//! What `/status` says: one JSON object for programs, which `plimsoll status` also shows to people.
+
+use plimsoll_policy::plan::{Act, ActResult, Tier, Wanted};
+use plimsoll_policy::sample::{Preference, Rung, Workload};
+use plimsoll_policy::units::{Limit, Monotonic, Share};
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+use super::state::State;
+use crate::check::Capability;
+
+/// The daemon at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Since it was started.
+    pub uptime_seconds: f64,
+    /// Whether it decides without touching anything.
+    pub dry_run: bool,
+    /// Process that releases everything if the daemon dies.
+    pub guardian_pid: Option<u32>,
+    /// The host's memory; absent before the first pass.
+    pub host: Option<HostStatus>,
+    /// Every workload, the one that yields first at the top.
+    pub workloads: Vec<WorkloadStatus>,
+    /// What the host offers, hooks of the eBPF programs included.
+    pub capabilities: Vec<Capability>,
+    /// Totals since the start.
+    pub totals: TotalsStatus,
+}
+
+/// How short the host is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Age of the sample that this is from.
+    pub age_seconds: f64,
+    /// The tier.
+    pub tier: Tier,
+    /// The signal that decided it, in words.
+    pub because: Option<String>,
+    /// Used share, 0 to 1.
+    pub used_ratio: Option<f64>,
+    /// Until exhaustion.
+    pub headroom_bytes: Option<u64>,
+    /// Until exhaustion at the present growth.
+    pub forecast_seconds: Option<f64>,
+    /// Share of time that the protected wait for memory, 0 to 1.
+    pub stall_ratio: Option<f64>,
+    /// Readings that failed in the last pass.
+    pub gaps: Vec<String>,
+}
+
+/// One workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadStatus {
+    /// Its name.
+    pub name: String,
+    /// Its cgroup, below the root.
+    pub cgroup: String,
+    /// Who yields last.
+    pub priority: i32,
+    /// Whether it may be touched.
+    pub preference: Preference,
+    /// What is being done to it.
+    pub rung: Rung,
+    /// Why, in words.
+    pub evidence: Vec<String>,
+    /// memory.current.
+    pub memory_bytes: Option<u64>,
+    /// memory.swap.current.
+    pub swap_bytes: Option<u64>,
+    /// memory.high, where there is one.
+    pub high_bytes: Option<u64>,
+    /// memory.low, where there is one.
+    pub low_bytes: Option<u64>,
+    /// Whether the kernel says that it is frozen.
+    pub frozen: Option<bool>,
+    /// Growth, where two readings are there.
+    pub growth_bytes_per_second: Option<i64>,
+}
+
+/// Totals since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TotalsStatus {
+    /// Passes.
+    pub passes: u64,
+    /// Time spent on them.
+    pub passes_seconds: f64,
+    /// Changes of the tier.
+    pub tier_changes: u64,
+    /// Actions of every kind.
+    pub actions: u64,
+    /// Memory that they freed.
+    pub freed_bytes: u64,
+    /// Workloads killed.
+    pub kills: u64,
+    /// Passes that the journal lacks.
+    pub journal_dropped: u64,
+}
+
+impl From<&State> for Status {
+    fn from(state: &State) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: state.started.elapsed().as_secs_f64(),
+            dry_run: state.dry_run,
+            guardian_pid: state.about.guardian,
+            host: state.last.as_ref().map(|(at, record)| host(at.elapsed().as_secs_f64(), record)),
+            workloads: state.last.as_ref().map(|(_, record)| workloads(record)).unwrap_or_default(),
+            capabilities: state.about.capabilities.clone(),
+            totals: totals(state),
+        }
+    }
+}
+
+fn host(age_seconds: f64, record: &Record) -> HostStatus {
+    let now = &record.assessment;
+    HostStatus {
+        age_seconds,
+        tier: now.tier,
+        because: now.because.as_ref().map(|evidence| evidence.at(record.sample.at).to_string()),
+        used_ratio: now.used.map(ratio),
+        headroom_bytes: now.headroom.map(|bytes| bytes.0),
+        forecast_seconds: now.forecast.map(|left| left.as_secs_f64()),
+        stall_ratio: now.stall.map(ratio),
+        gaps: record.sample.gaps.iter().map(|gap| format!("{}: {}", gap.what, gap.why)).collect(),
+    }
+}
+
+fn workloads(record: &Record) -> Vec<WorkloadStatus> {
+    let nothing = Wanted::default();
+    let one = |(id, seen)| {
+        let wanted = record.plan.workloads.get(id).unwrap_or(&nothing);
+        let growth = record.assessment.growth.get(id).copied();
+        WorkloadStatus {
+            cgroup: id.path.clone(),
+            growth_bytes_per_second: growth,
+            ..workload(seen, wanted, record.sample.at)
+        }
+    };
+    let mut all: Vec<_> = record.sample.workloads.iter().map(one).collect();
+    all.sort_by_key(|workload| (workload.preference, workload.priority));
+    all
+}
+
+fn workload(seen: &Workload, wanted: &Wanted, now: Monotonic) -> WorkloadStatus {
+    WorkloadStatus {
+        name: seen.spec.name.clone(),
+        cgroup: String::new(),
+        priority: seen.spec.priority,
+        preference: seen.spec.preference,
+        rung: wanted.rung,
+        evidence: wanted.evidence.iter().map(|evidence| evidence.at(now).to_string()).collect(),
+        memory_bytes: seen.current.map(|bytes| bytes.0),
+        swap_bytes: seen.swap.map(|bytes| bytes.0),
+        high_bytes: seen.high.and_then(finite),
+        low_bytes: seen.low.and_then(finite),
+        frozen: seen.frozen,
+        growth_bytes_per_second: None,
+    }
+}
+
+fn totals(state: &State) -> TotalsStatus {
+    let totals = &state.totals;
+    TotalsStatus {
+        passes: totals.passes,
+        passes_seconds: totals.pass.sum(),
+        tier_changes: totals.tier_changes,
+        actions: totals.actions.values().sum(),
+        freed_bytes: totals.freed.values().sum(),
+        kills: totals.of(&Act::Kill, &ActResult::Done),
+        journal_dropped: state.journal.as_ref().map_or(0, |counts| counts.dropped()),
+    }
+}
+
+fn ratio(share: Share) -> f64 {
+    f64::from(share.0) / f64::from(Share::ONE.0)
+}
+
+/// A limit in bytes; `memory.low` of zero is none.
+fn finite(limit: Limit) -> Option<u64> {
+    match limit {
+        Limit::Bytes(bytes) => Some(bytes.0).filter(|bytes| *bytes > 0),
+        Limit::Max => None,
+    }
+}
