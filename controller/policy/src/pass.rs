@@ -29,7 +29,8 @@ pub fn step(config: &Config, mut state: State, sample: &Sample) -> Pass {
     let before = lint::Before::of(&state);
     let assessed = assess::assess(config, &mut state, sample);
     let mut plan = decide::decide(&mut Turn { config, sample, assessed: &assessed, state: &mut state });
-    let findings = lint::lint(config, &before, sample, &assessed.report, &plan);
-    lint::block(&findings, &before, &mut state, &mut plan);
+    let case = lint::Case { config, before: &before, sample, tier: assessed.report.tier };
+    let findings = lint::lint(case, &plan);
+    lint::block(case, &findings, &mut state, &mut plan);
     Pass { state, assessment: assessed.report, plan, findings }
 }

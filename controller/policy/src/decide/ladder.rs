@@ -107,7 +107,7 @@ fn choose(
         if best.1.total() >= need.bytes {
             break;
         }
-        if rung > now && rung <= strongest && open(turn, workload, candidate, rung) {
+        if rung > now && rung <= reach(turn, candidate, strongest) && open(turn, workload, candidate, rung) {
             let given = relief(rung);
             if worthwhile(given) && given.total() > best.1.total() {
                 best = (rung, given);
@@ -119,6 +119,12 @@ fn choose(
         best = (Rung::Trim, relief(Rung::Trim));
     }
     best
+}
+
+/// A workload whose throttle was futile is frozen where another one would be throttled.
+fn reach(turn: &Turn<'_>, candidate: &Candidate<'_>, strongest: Rung) -> Rung {
+    let futile = strongest == Rung::Throttle && turn.at() < candidate.track.no_throttle;
+    if futile { Rung::Freeze } else { strongest }
 }
 
 fn worthwhile(relief: Relief) -> bool {

@@ -72,7 +72,9 @@ fn give_up(turn: &mut Turn<'_>, id: &WorkloadId, workload: &Workload) {
         Evidence::Futile { rung: Rung::Throttle },
         Evidence::Growth { bytes_per_second: turn.growth(id) },
     ]);
-    let freeze = turn.tier() >= Tier::Constrained && roles::allows(turn.config, workload, Rung::Freeze);
+    let freeze = turn.tier() >= Tier::Constrained
+        && turn.memory().is_some()
+        && roles::allows(turn.config, workload, Rung::Freeze);
     turn.put(id, if freeze { Rung::Freeze } else { Rung::Free }, evidence);
     rest(turn, id);
 }

@@ -20,6 +20,7 @@ mod victims;
 mod wanted;
 
 pub(crate) use turn::Turn;
+pub(crate) use wanted::wanted;
 
 use crate::plan::Plan;
 use crate::sample::Trigger;

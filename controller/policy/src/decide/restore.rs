@@ -15,7 +15,7 @@ use crate::units::{Bytes, Span};
 /// Time between two restores: the first one's growth has to be seen before the second.
 const APART: Span = Span::secs(2);
 /// A workload that is let go is taken to grow as before for this long.
-const REGROWTH: Span = Span::secs(2);
+const REGROWTH: Span = Span::secs(1);
 /// After this much calm even one that would not fit is tried: its hold grows each time that it fails.
 const LONG_CALM: Span = Span::secs(30);
 
@@ -66,8 +66,7 @@ fn calm(turn: &Turn<'_>) -> Vec<Evidence> {
 fn next(turn: &Turn<'_>) -> Option<WorkloadId> {
     let memory = turn.memory()?;
     let calm = turn.at().since(turn.state.tier.calm?);
-    let apart = turn.state.restored.is_none_or(|last| turn.at().since(last) >= APART);
-    if turn.tier() > Tier::Elevated || calm < turn.config.host.dwell_down || !apart {
+    if turn.tier() > Tier::Elevated || calm < turn.config.host.dwell_down || !apart(turn) {
         return None;
     }
     let long = turn.tier() == Tier::Normal && calm >= LONG_CALM;
@@ -79,6 +78,10 @@ fn next(turn: &Turn<'_>) -> Option<WorkloadId> {
     due.then(|| id.clone())
 }
 
+fn apart(turn: &Turn<'_>) -> bool {
+    turn.state.restored.is_none_or(|last| turn.at().since(last) >= APART)
+}
+
 /// Whether what comes back from swap, and its growth, stays below what constrained may be left at.
 fn fits(turn: &Turn<'_>, memory: &Memory, workload: &Workload, track: &Track) -> bool {
     let back = workload.swap.unwrap_or(track.swap) + per(positive(track.held.growth), REGROWTH);
@@ -88,6 +91,9 @@ fn fits(turn: &Turn<'_>, memory: &Memory, workload: &Workload, track: &Track) ->
 
 /// No freeze outlasts its maximum without a good reason.
 fn end_long_freezes(turn: &mut Turn<'_>) {
+    if !apart(turn) {
+        return;
+    }
     for id in turn.on(|r| r == Rung::Freeze) {
         let Some((workload, track)) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))
         else {
@@ -101,6 +107,8 @@ fn end_long_freezes(turn: &mut Turn<'_>) {
         if fits || turn.tier() < Tier::Critical {
             let evidence = turn.because([]);
             turn.put(&id, Rung::Free, evidence);
+            turn.state.restored = Some(turn.at());
+            return;
         } else if kill::is_next(turn, &id) {
             let expected =
                 turn.candidate(&id, workload, track, Bytes::ZERO).map_or(Bytes::ZERO, |c| c.holding.killable);

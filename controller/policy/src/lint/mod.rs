@@ -1,0 +1,92 @@
+//! Looks at a plan with fresh eyes before anybody acts on it.
+//!
+//! Each rule is an invariant of the README's list, as far as one pass can see it, and shares no code with
+//! the decisions: a mistake there must not be made here again. A fatal finding takes the action out of the plan; the workload
+//! keeps what it was on, or is let go where that is no better.
+
+mod harmony;
+mod order;
+mod shape;
+mod timing;
+
+use std::collections::BTreeMap;
+
+use crate::config::Config;
+use crate::decide::wanted;
+use crate::plan::{Finding, Gate, Plan, Tier};
+use crate::sample::{Sample, WorkloadId};
+use crate::state::{Held, State, Track};
+use crate::units::{Bytes, Share};
+
+/// What was held before the pass, and what reclaim was worth then.
+#[derive(Default)]
+pub(crate) struct Before(BTreeMap<WorkloadId, Former>);
+
+#[derive(Clone, Default)]
+struct Former {
+    held: Held,
+    worth: Share,
+    speed: Bytes,
+}
+
+impl Before {
+    pub(crate) fn of(state: &State) -> Self {
+        let former =
+            |t: &Track| Former { held: t.held.clone(), worth: t.learned.ratio, speed: t.learned.per_second };
+        Self(state.workloads.iter().map(|(id, t)| (id.clone(), former(t))).collect())
+    }
+
+    fn held(&self, id: &WorkloadId) -> Held {
+        self.0.get(id).map(|f| f.held.clone()).unwrap_or_default()
+    }
+}
+
+/// A plan with all that it is held against.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) before: &'a Before,
+    pub(crate) sample: &'a Sample,
+    pub(crate) tier: Tier,
+}
+
+/// Every invariant that one pass can see.
+pub(crate) fn lint(case: Case<'_>, plan: &Plan) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    order::lint(case, plan, &mut findings);
+    shape::lint(case, plan, &mut findings);
+    timing::lint(case, plan, &mut findings);
+    harmony::lint(case, plan, &mut findings);
+    findings
+}
+
+/// Takes what has a fatal finding out of the plan and out of the state.
+pub(crate) fn block(case: Case<'_>, findings: &[Finding], state: &mut State, plan: &mut Plan) {
+    revert(findings, state, plan, |id| case.before.held(id));
+    if findings.iter().any(|f| f.fatal) {
+        let still = lint(case, plan);
+        let low = |id: &WorkloadId| case.before.held(id).low;
+        revert(&still, state, plan, |id| Held { low: low(id), since: case.sample.at, ..Held::default() });
+    }
+}
+
+fn revert(findings: &[Finding], state: &mut State, plan: &mut Plan, to: impl Fn(&WorkloadId) -> Held) {
+    for finding in findings.iter().filter(|f| f.fatal) {
+        let Some(id) = &finding.workload else {
+            plan.gate = Gate::default();
+            state.gate = Gate::default();
+            continue;
+        };
+        let held = to(id);
+        if let Some(entry) = plan.workloads.get_mut(id) {
+            *entry = wanted(&held, None);
+        }
+        if let Some(track) = state.workloads.get_mut(id) {
+            track.held = held;
+        }
+    }
+}
+
+fn fatal(workload: Option<&WorkloadId>, invariant: u8, message: String) -> Finding {
+    Finding { workload: workload.cloned(), invariant, fatal: true, message }
+}

@@ -1,0 +1,108 @@
+//! Invariants 1, 2 and 3: nobody before his turn, nobody who is out of bounds, one kill at a time.
+
+use super::{Case, fatal};
+use crate::plan::{Finding, Plan, Wanted};
+use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::units::{Bytes, Limit, Share};
+
+/// A lower workload must have this much to give, and give it well, before its being spared is a mistake.
+const PLENTY: Bytes = Bytes::mib(64);
+/// With less anon than this a kill frees next to nothing.
+const CRUMBS: Bytes = Bytes::mib(4);
+
+pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
+    for (id, wanted) in &plan.workloads {
+        let Some(workload) = case.sample.workloads.get(id) else { continue };
+        if wanted.rung > Rung::Free && out_of_bounds(case, workload) {
+            let message = format!("{} of a workload that may not be touched", wanted.rung);
+            findings.push(fatal(Some(id), 2, message));
+        } else if raised(case, id, wanted)
+            && let Some(spared) = spared(case, plan, workload, wanted.rung)
+        {
+            let message =
+                format!("{} while {spared} of lower priority still has memory to give", wanted.rung);
+            findings.push(fatal(Some(id), 1, message));
+        }
+    }
+    gate(case, plan, findings);
+    kills(case, plan, findings);
+}
+
+fn out_of_bounds(case: Case<'_>, workload: &Workload) -> bool {
+    workload.spec.preference == Preference::Omit || workload.spec.priority >= case.config.protect_priority
+}
+
+fn raised(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> bool {
+    wanted.rung >= Rung::Throttle && wanted.rung > case.before.held(id).rung
+}
+
+/// A workload that should have yielded before this one.
+fn spared<'a>(case: Case<'a>, plan: &Plan, above: &Workload, rung: Rung) -> Option<&'a WorkloadId> {
+    let free = |id: &WorkloadId| plan.workloads.get(id).map_or(Rung::Free, |w| w.rung);
+    case.sample.workloads.iter().map(|(id, w)| (id, w, free(id))).find_map(|(id, w, now)| {
+        let lower = rank(w) < rank(above) && !out_of_bounds(case, w) && w.populated != Some(false);
+        let spared = match rung {
+            Rung::Kill => now < Rung::Kill && could_die(case, w),
+            _ => now == Rung::Free && could_shrink(case, plan, id, w),
+        };
+        (lower && spared).then_some(id)
+    })
+}
+
+fn rank(workload: &Workload) -> (bool, i32) {
+    (workload.spec.preference == Preference::Avoid, workload.spec.priority)
+}
+
+fn may(case: Case<'_>, workload: &Workload, rung: Rung) -> bool {
+    case.config.ladder.rungs.contains(&rung) && workload.spec.rungs.contains(&rung)
+}
+
+fn could_die(case: Case<'_>, workload: &Workload) -> bool {
+    let anon = workload.stat.map(|s| s.anon);
+    may(case, workload, Rung::Kill) && workload.current.is_some() && anon.is_some_and(|a| a >= CRUMBS)
+}
+
+/// Whether it has anon that would fit into swap beside that of those whose turn came before, and gave well so far.
+fn could_shrink(case: Case<'_>, plan: &Plan, id: &WorkloadId, workload: &Workload) -> bool {
+    let Some(former) = case.before.0.get(id) else { return false };
+    let Some(stat) = workload.stat.filter(|_| workload.current.is_some()) else { return false };
+    let swap = case.sample.host.meminfo.map_or(Bytes::ZERO, |m| m.swap_free);
+    let claimed: Bytes = plan
+        .workloads
+        .iter()
+        .filter(|(_, w)| w.rung > Rung::Free)
+        .filter_map(|(id, _)| case.sample.workloads.get(id)?.current)
+        .sum();
+    let room = match workload.swap_max {
+        Some(Limit::Bytes(max)) => max.saturating_sub(workload.swap.unwrap_or_default()),
+        _ => Bytes(u64::MAX),
+    };
+    let shrinks = stat.anon.saturating_sub(stat.unevictable).min(swap.saturating_sub(claimed)).min(room);
+    let gives = former.worth >= Share::percent(50) && former.speed >= PLENTY;
+    may(case, workload, Rung::Trim) && shrinks >= PLENTY && gives
+}
+
+fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
+    let bad = |id: &&WorkloadId| {
+        let workload = case.sample.workloads.get(*id);
+        !workload.is_some_and(|w| !out_of_bounds(case, w) && may(case, w, Rung::Freeze))
+    };
+    if let Some(id) = plan.gate.targets.iter().find(bad) {
+        findings.push(fatal(None, 2, format!("the gate would stop {id}, which may not be frozen")));
+    }
+}
+
+/// Kills in flight that this plan adds to.
+fn kills(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
+    let deadline = case.config.ladder.kill_deadline;
+    let running = plan.workloads.iter().filter(|(id, w)| {
+        let former = case.before.held(id);
+        let alive = case.sample.workloads.get(*id).is_some_and(|w| w.populated != Some(false));
+        w.kill && alive && former.rung == Rung::Kill && case.sample.at.since(former.since) < deadline
+    });
+    let allowed = 1_usize.saturating_sub(running.count());
+    let new = plan.workloads.iter().filter(|(id, w)| w.kill && case.before.held(id).rung != Rung::Kill);
+    for (id, _) in new.skip(allowed) {
+        findings.push(fatal(Some(id), 3, "a kill while another one is in flight".into()));
+    }
+}
