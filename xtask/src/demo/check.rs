@@ -9,7 +9,9 @@ pub(crate) fn check(report: &DemoReport) -> Vec<String> {
     }
     for run in &report.runs {
         let kept = if run.protection == "bare" { bare(run) } else { protected(run) };
-        broken.extend(kept.into_iter().filter(|(kept, _)| !kept).map(|(_, what)| format!("{}: {what}", run.name)));
+        broken.extend(
+            kept.into_iter().filter(|(kept, _)| !kept).map(|(_, what)| format!("{}: {what}", run.name)),
+        );
     }
     broken
 }
@@ -22,14 +24,21 @@ fn bare(run: &RunReport) -> Vec<(bool, String)> {
 fn protected(run: &RunReport) -> Vec<(bool, String)> {
     let lost = run.protected.lost;
     let oom = run.kernel_oom_kills;
-    let others: Vec<_> = run.killed.iter().filter(|it| it.load != "batch").map(|it| it.load.as_str()).collect();
+    let others: Vec<_> =
+        run.killed.iter().filter(|it| it.load != "batch").map(|it| it.load.as_str()).collect();
     vec![
         (run.protected.answered > 0, "the server answered nothing".into()),
         (lost == 0, format!("the server lost {lost} requests")),
         (oom == 0, format!("the kernel's OOM killer took {oom} victims")),
-        (others.is_empty(), format!("{} was killed, which matters more than the batch job", others.join(", "))),
+        (
+            others.is_empty(),
+            format!("{} was killed, which matters more than the batch job", others.join(", ")),
+        ),
         (run.growth_to_first_action_ms.is_some(), "nothing was done".into()),
-        (run.released == Some(true), "something stayed frozen or limited after the controller had gone".into()),
+        (
+            run.released == Some(true),
+            "something stayed frozen or limited after the controller had gone".into(),
+        ),
         (run.controller_exit == Some(0), format!("the controller ended with {:?}", run.controller_exit)),
         (gave_back(run), "the pressure was over, and what was taken was not given back".into()),
     ]

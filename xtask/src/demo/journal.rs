@@ -47,7 +47,8 @@ pub(super) struct Action {
 impl Action {
     /// Whether it takes something away from the workload, as opposed to giving back or protecting.
     pub(super) fn mitigates(&self) -> bool {
-        let takes = matches!(self.act, Act::Reclaim(_) | Act::High(Limit::Bytes(_)) | Act::Freeze | Act::Kill);
+        let takes =
+            matches!(self.act, Act::Reclaim(_) | Act::High(Limit::Bytes(_)) | Act::Freeze | Act::Kill);
         takes && matches!(self.result, ActResult::Done | ActResult::Partial)
     }
 }

@@ -29,7 +29,10 @@ pub(super) fn judge(take: &Take) -> RunReport {
         kernel: ending.kernel.clone(),
         protected: requests(&hot),
         calm: requests(&calm),
-        onset_to_first_action_ms: action.as_ref().zip(onset).map(|((at, _), onset)| millis(at.saturating_sub(onset))),
+        onset_to_first_action_ms: action
+            .as_ref()
+            .zip(onset)
+            .map(|((at, _), onset)| millis(at.saturating_sub(onset))),
         growth_to_first_action_ms: action.as_ref().map(|(at, _)| after_growth(*at)),
         growth_to_onset_ms: pressure.map(after_growth),
         first_action: action.map(|(_, what)| what),
@@ -41,7 +44,13 @@ pub(super) fn judge(take: &Take) -> RunReport {
         restored_after_ms: restored.filter(|_| protected).map(after_growth),
         released: ending.after_release.as_ref().map(|groups| groups.values().all(untouched)),
         tier: material.journal.moments.iter().map(|it| it.tier).max().map(|tier| tier.to_string()),
-        rung: material.journal.moments.iter().map(|it| it.server.max(it.batch)).max().map(|rung| rung.to_string()),
+        rung: material
+            .journal
+            .moments
+            .iter()
+            .map(|it| it.server.max(it.batch))
+            .max()
+            .map(|rung| rung.to_string()),
         controller_exit: ending.controller_exit,
         controller_peak_bytes: ending.controller_memory.map(|(_, peak)| peak),
         controller_cpu_share: cpu_share(material),
@@ -64,19 +73,14 @@ fn requests(all: &[&Request]) -> Requests {
         latencies.get(index.saturating_sub(1)).map_or(0.0, |ns| millis(*ns))
     };
     let lost = all.iter().filter(|request| request.lost()).count();
-    Requests {
-        answered: all.len() - lost,
-        lost,
-        p50_ms: rank(0.5),
-        p99_ms: rank(0.99),
-        max_ms: rank(1.0),
-    }
+    Requests { answered: all.len() - lost, lost, p50_ms: rank(0.5), p99_ms: rank(0.99), max_ms: rank(1.0) }
 }
 
 /// When the kernel first showed pressure after growth began: a direct reclaim, or a millisecond of new stall within
 /// one reading.
 fn pressure(readings: &[Reading], growth: u64) -> Option<u64> {
-    let grew = |old: Option<u64>, new: Option<u64>| old.zip(new).map_or(0, |(old, new)| new.saturating_sub(old));
+    let grew =
+        |old: Option<u64>, new: Option<u64>| old.zip(new).map_or(0, |(old, new)| new.saturating_sub(old));
     let shows = |pair: &&[Reading]| {
         grew(pair[0].direct_reclaims, pair[1].direct_reclaims) > 0
             || grew(pair[0].psi_some_us, pair[1].psi_some_us) >= PRESSURE_US
@@ -100,14 +104,19 @@ fn visible(before: &Reading, after: &Reading) -> Option<String> {
     if after.oom_kills > before.oom_kills {
         return Some("OOM kill by the kernel".into());
     }
-    [("server", before.server, after.server), ("batch", before.batch, after.batch)].iter().find_map(|(name, old, new)| {
-        match () {
-            () if new.frozen == Some(true) && old.frozen == Some(false) => Some(format!("freeze {name}")),
-            () if new.high.is_some() && new.high != old.high => Some(format!("high {name}")),
-            () if new.populated == Some(false) && old.populated == Some(true) => Some(format!("kill {name}")),
-            () => None,
-        }
-    })
+    let loads = [("server", before.server, after.server), ("batch", before.batch, after.batch)];
+    loads.into_iter().find_map(|(name, old, new)| Some(format!("{} {name}", change(old, new)?)))
+}
+
+/// What was done to a cgroup between two looks, if anything.
+fn change(old: Group, new: Group) -> Option<&'static str> {
+    if new.frozen == Some(true) && old.frozen == Some(false) {
+        return Some("freeze");
+    }
+    if new.high.is_some() && new.high != old.high {
+        return Some("high");
+    }
+    (new.populated == Some(false) && old.populated == Some(true)).then_some("kill")
 }
 
 fn killed(material: &Material) -> Vec<Killed> {
@@ -115,7 +124,9 @@ fn killed(material: &Material) -> Vec<Killed> {
     let loads = material.ending.loads.iter();
     loads
         .filter_map(|(load, fate)| match fate {
-            Fate::Killed { kernel_oom, .. } => Some(Killed { load: load.clone(), by: by(*kernel_oom).into() }),
+            Fate::Killed { kernel_oom, .. } => {
+                Some(Killed { load: load.clone(), by: by(*kernel_oom).into() })
+            }
             Fate::Running | Fate::Exited(_) => None,
         })
         .collect()

@@ -9,11 +9,13 @@ mod report;
 mod runs;
 mod table;
 
+use std::process::ExitCode;
+
 use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use check::check;
 pub(crate) use report::DemoReport;
-use runs::{Protection, Run, Story, SwapKind};
+use runs::{Protection, Story, SwapKind};
 
 use crate::{build, setup};
 
@@ -58,7 +60,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<DemoReport> {
         println!("\n      {}", table::one_line(&judged));
         played.push((*run, take, judged));
     }
-    let report = DemoReport::new(&kernel.release, played.iter().map(|(_, _, judged)| judged.clone()).collect());
+    let report =
+        DemoReport::new(&kernel.release, played.iter().map(|(_, _, judged)| judged.clone()).collect());
     report.write(&place.join("result.json"))?;
     println!("\n{}", table::table(&report));
     for file in plot::plot(&played, &place).context("plotting")? {
@@ -69,8 +72,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<DemoReport> {
 }
 
 /// The command: fails where a promise was broken.
-pub(crate) fn command(arguments: &Arguments) -> Result<()> {
+pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     let broken = check(&run(arguments)?);
     ensure!(broken.is_empty(), "promises that were not kept:\n  {}", broken.join("\n  "));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

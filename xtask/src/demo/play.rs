@@ -77,7 +77,8 @@ fn boot(run: &Run, kernel: &Kernel, programs: &Programs, place: &Path) -> Result
     command.extend(["--watch".into(), format!("{}s", run.story.watch_seconds())]);
     let controller = programs.controller.as_ref().filter(|_| run.protection == Protection::Plimsoll);
     if controller.is_some() {
-        command.extend(["--controller", "/bin/plimsoll", "--config", "/etc/plimsoll.yaml"].map(str::to_owned));
+        command
+            .extend(["--controller", "/bin/plimsoll", "--config", "/etc/plimsoll.yaml"].map(str::to_owned));
     }
     let mut boot = Boot::new(kernel.clone(), command, place.join(format!("{}.log", run.name())));
     boot.timing = Timing::Icount;

@@ -62,7 +62,9 @@ impl Story {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::A => "A low-priority batch job grows at 200 MiB/s to 900 MiB",
-            Self::B => "The high-priority server grows by 300 MiB, then gives it back; a batch job idles on 400 MiB",
+            Self::B => {
+                "The high-priority server grows by 300 MiB, then gives it back; a batch job idles on 400 MiB"
+            }
         }
     }
 
@@ -144,7 +146,9 @@ mod tests {
     fn the_whole_demo_is_eight_runs_in_pairs() {
         let runs = chosen(None, &[], None);
         assert_eq!(runs.len(), 8);
-        assert!(runs.chunks(2).all(|pair| pair[0].protection == Protection::Bare && pair[0].swap == pair[1].swap));
+        assert!(
+            runs.chunks(2).all(|pair| pair[0].protection == Protection::Bare && pair[0].swap == pair[1].swap)
+        );
     }
 
     #[test]

@@ -2,8 +2,18 @@
 use super::report::{DemoReport, RunReport};
 
 const HEAD: [&str; 12] = [
-    "story", "swap", "protection", "answered", "lost", "p50 ms", "p99 ms", "max ms", "killed", "kernel OOM",
-    "onset to action", "freed",
+    "story",
+    "swap",
+    "protection",
+    "answered",
+    "lost",
+    "p50 ms",
+    "p99 ms",
+    "max ms",
+    "killed",
+    "kernel OOM",
+    "onset to action",
+    "freed",
 ];
 
 /// All runs, one a line.
@@ -12,8 +22,9 @@ pub(super) fn table(report: &DemoReport) -> String {
     rows[0].push("restored".into());
     rows.extend(report.runs.iter().map(row));
     let columns = rows[0].len();
-    let widths: Vec<usize> =
-        (0..columns).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
         let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
