@@ -40,8 +40,8 @@ pub struct Counters {
 
 const _: () = assert!(size_of::<Counters>() == 72);
 
-/// How many classes a [`Histogram`] has.
-pub const BUCKETS: usize = 31;
+/// How many classes a [`Histogram`] has: a power of two, so that the verifier sees a masked index stay inside.
+pub const BUCKETS: usize = 32;
 
 /// Reclaim stalls of one cgroup's tasks (direct and memcg), by the power of two of their length in microseconds.
 #[repr(C)]
@@ -50,11 +50,11 @@ pub struct Histogram {
     /// Sum of all stalls.
     pub sum_ns: u64,
     /// `buckets[0]` counts those below 1 us, `buckets[n]` those of at least 2^(n-1) us and below 2^n us; the last one
-    /// has no upper end (2^29 us are nine minutes).
+    /// has no upper end (2^30 us are 18 minutes).
     pub buckets: [u64; BUCKETS],
 }
 
-const _: () = assert!(size_of::<Histogram>() == 256);
+const _: () = assert!(size_of::<Histogram>() == 264);
 
 impl Histogram {
     /// The class of a stall. Always a valid index.
@@ -154,7 +154,7 @@ mod tests {
             (2_000, 2),
             (1_000_000, 10),
             (1_024_000, 11),
-            (u64::MAX, 30),
+            (u64::MAX, 31),
         ] {
             assert_eq!(Histogram::bucket(ns), expected, "{ns} ns");
         }

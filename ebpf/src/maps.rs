@@ -1,11 +1,13 @@
 //! Maps and settings, and the few ways in which the programs touch them.
 
+use core::hint::black_box;
+
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
-use plimsoll_ebpf::{Counters, Gate, Histogram, HostCounters, Offsets, Settings};
+use plimsoll_ebpf::{BUCKETS, Counters, Gate, Histogram, HostCounters, Offsets, Settings};
 
 /// cgroups that can be counted at a time. More are counted in `no_room`.
 const CGROUPS: u32 = 8192;
@@ -84,7 +86,21 @@ pub(crate) struct Wait {
     pub(crate) high_reclaim_ns: u64,
 }
 
-const NO_WAIT: Wait = Wait { reclaim_ns: 0, target: 0, high_ns: 0, high_reclaim_ns: 0 };
+/// What entries start as. Statics, since the kernel takes them from read-only data as well as from the stack, which has
+/// 512 bytes in all.
+static NO_COUNTERS: Counters = Counters {
+    direct_reclaims: 0,
+    direct_reclaim_ns: 0,
+    memcg_reclaims: 0,
+    memcg_reclaim_ns: 0,
+    vmscan_throttled_ns: 0,
+    over_high_ns: 0,
+    major_faults: 0,
+    faults: 0,
+    gate_stops: 0,
+};
+static NO_STALLS: Histogram = Histogram { sum_ns: 0, buckets: [0; BUCKETS] };
+static NO_WAIT: Wait = Wait { reclaim_ns: 0, target: 0, high_ns: 0, high_reclaim_ns: 0 };
 
 #[inline(always)]
 pub(crate) fn settings() -> Settings {
@@ -119,7 +135,7 @@ pub(crate) fn is_ours() -> bool {
 /// Adds to one counter of a cgroup.
 #[inline(always)]
 pub(crate) fn count(cgroup: u64, field: impl Fn(*mut Counters) -> *mut u64, amount: u64) {
-    if let Some(counters) = entry(&COUNTERS, cgroup, || Counters::default()) {
+    if let Some(counters) = entry(&COUNTERS, cgroup, &NO_COUNTERS) {
         add(field(counters), amount);
     }
 }
@@ -127,13 +143,13 @@ pub(crate) fn count(cgroup: u64, field: impl Fn(*mut Counters) -> *mut u64, amou
 /// Files a stall in the histogram of a cgroup.
 #[inline(always)]
 pub(crate) fn file(cgroup: u64, ns: u64) {
-    // 256 bytes of zeroes: too much for a stack of 512 that others use as well.
-    static EMPTY: Histogram = Histogram { sum_ns: 0, buckets: [0; plimsoll_ebpf::BUCKETS] };
-    let Some(histogram) = entry(&HISTOGRAMS, cgroup, || &EMPTY) else { return };
+    let Some(histogram) = entry(&HISTOGRAMS, cgroup, &NO_STALLS) else { return };
+    // The compiler would drop the mask as needless, and the verifier can't see why it is.
+    let bucket = black_box(Histogram::bucket(ns)) & (BUCKETS - 1);
     // SAFETY: both stay inside the value; `bucket` is below the length.
     unsafe {
         add(&raw mut (*histogram).sum_ns, ns);
-        add((&raw mut (*histogram).buckets).cast::<u64>().add(Histogram::bucket(ns)), 1);
+        add((&raw mut (*histogram).buckets).cast::<u64>().add(bucket), 1);
     }
 }
 
@@ -157,7 +173,7 @@ pub(crate) fn begin_wait(tid: u32) -> Option<*mut Wait> {
     if let Some(wait) = WAITS.get_ptr_mut(tid) {
         return Some(wait);
     }
-    if WAITS.insert(tid, NO_WAIT, 0).is_err() {
+    if WAITS.insert(tid, &NO_WAIT, 0).is_err() {
         count_host(|host| no_room(host));
     }
     WAITS.get_ptr_mut(tid)
@@ -178,16 +194,12 @@ pub(crate) fn forget(cgroup: u64) {
 }
 
 #[inline(always)]
-fn entry<V, B: core::borrow::Borrow<V>>(
-    map: &PerCpuHashMap<u64, V>,
-    cgroup: u64,
-    zero: impl Fn() -> B,
-) -> Option<*mut V> {
+fn entry<V>(map: &PerCpuHashMap<u64, V>, cgroup: u64, zero: &V) -> Option<*mut V> {
     if let Some(value) = map.get_ptr_mut(cgroup) {
         return Some(value);
     }
     // Another CPU may have been quicker: then this fails, and the look-up finds that one's.
-    let inserted = map.insert(cgroup, zero(), u64::from(BPF_NOEXIST));
+    let inserted = map.insert(cgroup, zero, u64::from(BPF_NOEXIST));
     let value = map.get_ptr_mut(cgroup);
     if inserted.is_err() && value.is_none() {
         count_host(|host| no_room(host));

@@ -7,6 +7,7 @@ use aya::programs::links::FdLink;
 use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, util};
+use tracing::debug;
 
 use super::btf::Btf;
 
@@ -174,8 +175,34 @@ fn attach_major_faults(ebpf: &mut Ebpf) -> Result<(), String> {
     Ok(())
 }
 
-/// An error with its sources. A verifier's log is part of aya's message.
+/// An error with its sources. Of a verifier's log the verdict: the whole is thousands of lines and goes to the log.
 fn chain(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        debug!(%io_error, log, "the verifier refused a program");
+        return format!("the kernel refuses the program: {io_error}: {}", verdict(&log));
+    }
     let sources = iter::successors(error.source(), |source| (*source).source());
     sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}
+
+/// The last line of a verifier's log that is no statistics.
+fn verdict(log: &str) -> &str {
+    const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed"];
+    let is_verdict =
+        |line: &&str| !line.trim().is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word));
+    log.lines().rev().find(is_verdict).unwrap_or("it does not say why")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn the_verdict_is_the_last_line_before_the_statistics() {
+        let log = "0: R1=ctx()\nmath between pointer and register is not allowed\nverification time 10 usec\n\
+                   stack depth 96+0\nprocessed 637 insns (limit 1000000)\n\n";
+        assert_eq!(verdict(log), "math between pointer and register is not allowed");
+        assert_eq!(verdict(""), "it does not say why");
+    }
 }
