@@ -1,0 +1,163 @@
+//! Samples that no machine gives: huge numbers, missing readings, clocks that go back.
+
+use plimsoll_policy::plan::{Act, ActResult, Outcome};
+use plimsoll_policy::sample::{
+    Events, Host, Meminfo, MemoryStat, Preference, Probes, Psi, Rung, Sample, Spec, Trigger, Workload,
+    WorkloadId,
+};
+use plimsoll_policy::units::{Bytes, Limit, Monotonic, Span};
+use proptest::option::of;
+use proptest::prelude::*;
+
+fn number() -> BoxedStrategy<u64> {
+    prop_oneof![Just(0), Just(1), Just(u64::MAX), any::<u64>(), (0_u64..4000).prop_map(|mib| mib << 20)]
+        .boxed()
+}
+
+fn bytes() -> BoxedStrategy<Bytes> {
+    number().prop_map(Bytes).boxed()
+}
+
+fn limit() -> BoxedStrategy<Limit> {
+    prop_oneof![Just(Limit::Max), bytes().prop_map(Limit::Bytes)].boxed()
+}
+
+fn meminfo() -> BoxedStrategy<Meminfo> {
+    prop::array::uniform7(bytes())
+        .prop_map(|[total, free, available, file, shmem, swap_total, swap_free]| Meminfo {
+            total,
+            free,
+            available,
+            file,
+            shmem,
+            swap_total,
+            swap_free,
+        })
+        .boxed()
+}
+
+fn stat() -> BoxedStrategy<MemoryStat> {
+    (prop::array::uniform9(bytes()), prop::array::uniform6(number()))
+        .prop_map(|(b, n)| MemoryStat {
+            anon: b[0],
+            file: b[1],
+            shmem: b[2],
+            file_mapped: b[3],
+            inactive_file: b[4],
+            active_file: b[5],
+            kernel: b[6],
+            slab_reclaimable: b[7],
+            unevictable: b[8],
+            refault_anon: n[0],
+            refault_file: n[1],
+            major_faults: n[2],
+            faults: n[3],
+            scan: n[4],
+            steal: n[5],
+        })
+        .boxed()
+}
+
+fn spec() -> BoxedStrategy<Spec> {
+    let preference = prop_oneof![Just(Preference::None), Just(Preference::Avoid), Just(Preference::Omit)];
+    let priority = prop_oneof![Just(i32::MIN), Just(0), Just(5), Just(100), Just(i32::MAX)];
+    let rungs = prop::sample::subsequence(Rung::ALL.to_vec(), 0..=6);
+    (priority, preference, rungs, number())
+        .prop_map(|(priority, preference, rungs, restart_cost_ms)| Spec {
+            name: String::new(),
+            priority,
+            preference,
+            rungs,
+            restart_cost_ms,
+        })
+        .boxed()
+}
+
+fn workload() -> BoxedStrategy<Workload> {
+    let sizes = (of(bytes()), of(bytes()), of(stat()), number());
+    let limits = prop::array::uniform4(of(limit()));
+    let counts = (of(number()), of(number()), of(prop::array::uniform2(number())));
+    (spec(), sizes, limits, counts, of(any::<bool>()), of(any::<bool>()))
+        .prop_map(
+            |(
+                spec,
+                (current, swap, stat, stat_at),
+                [high, low, max, swap_max],
+                counts,
+                frozen,
+                populated,
+            )| {
+                Workload {
+                    spec,
+                    current,
+                    swap,
+                    stat,
+                    stat_at: Monotonic(stat_at),
+                    high,
+                    low,
+                    max,
+                    swap_max,
+                    events: counts.0.map(|high| Events { high, ..Events::default() }),
+                    psi: counts.1.map(|some_us| Psi { some_us, full_us: some_us }),
+                    frozen,
+                    populated,
+                    probes: counts.2.map(|[direct_reclaim_ns, major_faults]| Probes {
+                        direct_reclaim_ns,
+                        major_faults,
+                        ..Probes::default()
+                    }),
+                }
+            },
+        )
+        .boxed()
+}
+
+fn id() -> BoxedStrategy<WorkloadId> {
+    (0_u64..4).prop_map(|inode| WorkloadId { path: format!("w{}", inode % 3), inode }).boxed()
+}
+
+fn outcome() -> BoxedStrategy<Outcome> {
+    let act = prop_oneof![
+        bytes().prop_map(Act::Reclaim),
+        limit().prop_map(Act::High),
+        Just(Act::Freeze),
+        Just(Act::Kill)
+    ];
+    let result = prop_oneof![
+        Just(ActResult::Done),
+        Just(ActResult::Partial),
+        Just(ActResult::Withdrawn),
+        Just(ActResult::Failed("no".into()))
+    ];
+    (id(), act, result, number(), number(), of(bytes()))
+        .prop_map(|(workload, act, result, begun, took, freed)| Outcome {
+            workload,
+            act,
+            result,
+            begun: Monotonic(begun),
+            took: Span(took),
+            freed,
+        })
+        .boxed()
+}
+
+pub(crate) fn sample() -> BoxedStrategy<Sample> {
+    let at = prop_oneof![number(), (0_u64..60_000).prop_map(|ms| ms * 1_000_000)];
+    let trigger = prop_oneof![9 => Just(Trigger::Timer), 1 => Just(Trigger::Shutdown)];
+    let workloads = prop::collection::btree_map(id(), workload(), 0..4);
+    let outcomes = prop::collection::vec(outcome(), 0..3);
+    (at, trigger, of(meminfo()), of(number()), workloads, outcomes)
+        .prop_map(|(at, trigger, meminfo, psi, workloads, outcomes)| Sample {
+            at: Monotonic(at),
+            trigger,
+            host: Host {
+                meminfo,
+                psi: psi.map(|some_us| Psi { some_us, full_us: some_us }),
+                ..Host::default()
+            },
+            workloads,
+            outcomes,
+            gaps: Vec::new(),
+        })
+        .boxed()
+}

@@ -1,0 +1,9 @@
+//! The policy driven against a modelled machine: properties that hold in every world, and scenarios read as behaviour.
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+
+mod arbitrary;
+mod invariants;
+mod machine;
+mod properties;
+mod stories;
+mod worlds;

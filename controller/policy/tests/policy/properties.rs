@@ -1,0 +1,106 @@
+//! What holds in every world. The seed is fixed, so that a run tells the same everywhere; `PROPTEST_CASES` asks for more.
+
+use plimsoll_policy::config::Config;
+use plimsoll_policy::pass::{Pass, step};
+use plimsoll_policy::plan::Tier;
+use plimsoll_policy::sample::{Rung, Sample};
+use plimsoll_policy::state::State;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use crate::invariants::Watch;
+use crate::machine::{Habit, Machine};
+use crate::worlds::world;
+
+fn fixed(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    ProptestConfig {
+        cases: asked.unwrap_or(cases),
+        rng_seed: RngSeed::Fixed(20_261_121),
+        failure_persistence: Some(Box::new(proptest::test_runner::FileFailurePersistence::WithSource(
+            "regressions",
+        ))),
+        ..ProptestConfig::default()
+    }
+}
+
+fn through_json(state: &State) -> State {
+    serde_json::from_str(&serde_json::to_string(state).unwrap()).unwrap()
+}
+
+/// Everybody stops what he does, and has little.
+fn calm(machine: &mut Machine) {
+    for process in machine.processes.values_mut() {
+        process.habit = Habit::Idle;
+        process.anon = process.anon.min(machine.total / 40);
+        process.file = process.file.min(machine.total / 40);
+        process.swap = 0;
+        process.model = process.file;
+    }
+}
+
+proptest! {
+    #![proptest_config(fixed(64))]
+
+    /// Order, bounds, floors and the single kill hold in every pass, and nothing is left when calm has returned.
+    #[test]
+    fn a_world_is_kept_in_order_and_set_free(world in world()) {
+        let mut machine = world.machine();
+        let config = machine.config.clone();
+        let mut watch = Watch::default();
+        machine.run(20_000, |sample, pass| watch.look(&config, sample, pass));
+        calm(&mut machine);
+        let mut last = Pass::default();
+        machine.run(300_000, |sample, pass| {
+            watch.look(&config, sample, pass);
+            last.clone_from(pass);
+        });
+        prop_assert_eq!(last.assessment.tier, Tier::Normal);
+        for wanted in last.plan.workloads.values() {
+            prop_assert_eq!((wanted.rung, wanted.low), (Rung::Free, None));
+        }
+        prop_assert!(!last.plan.gate.armed());
+    }
+}
+
+proptest! {
+    #![proptest_config(fixed(16))]
+
+    /// The same sample and state give the same pass, also when the state has been to a file and back.
+    #[test]
+    fn the_same_journal_gives_the_same_decisions(world in world()) {
+        let mut machine = world.machine();
+        let config = machine.config.clone();
+        let mut state = State::default();
+        machine.run(12_000, |sample, pass| {
+            let again = step(&config, through_json(&state), sample);
+            assert_eq!(&again, pass);
+            state = again.state;
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(fixed(200))]
+
+    /// Whatever is read, a pass ends, and touches nobody that it may not.
+    #[test]
+    fn no_sample_makes_it_panic(samples in prop::collection::vec(crate::arbitrary::sample(), 1..12)) {
+        let config = Config { protect_priority: 100, ..Config::default() };
+        let mut state = State::default();
+        for sample in &samples {
+            let Pass { state: next, plan, .. } = step(&config, state, sample);
+            untouched(&config, sample, &plan);
+            state = through_json(&next);
+        }
+    }
+}
+
+fn untouched(config: &Config, sample: &Sample, plan: &plimsoll_policy::plan::Plan) {
+    for (id, wanted) in &plan.workloads {
+        let spec = &sample.workloads[id].spec;
+        let bound = spec.priority >= config.protect_priority
+            || spec.preference == plimsoll_policy::sample::Preference::Omit;
+        assert!(!bound || wanted.rung == Rung::Free);
+    }
+}

@@ -1,0 +1,83 @@
+//! Machines with anything on them.
+
+use plimsoll_policy::sample::{Preference, Rung};
+use proptest::prelude::*;
+
+use crate::machine::{Habit, Machine};
+
+/// One workload of a generated machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenant {
+    priority: i32,
+    preference: Preference,
+    rungs: Vec<Rung>,
+    anon: u64,
+    file: u64,
+    habit: Habit,
+}
+
+/// A generated machine.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    total: u64,
+    swap: u64,
+    swap_speed: u64,
+    tenants: Vec<Tenant>,
+}
+
+impl World {
+    pub(crate) fn machine(&self) -> Machine {
+        let mut machine = Machine::new(self.total, self.swap);
+        machine.swap_speed = self.swap_speed << 20;
+        // What is there at the start has to fit.
+        let room = self.total * 8 / 10 / self.tenants.len() as u64;
+        for (n, tenant) in self.tenants.iter().enumerate() {
+            let (anon, file) = (tenant.anon.min(room / 2), tenant.file.min(room / 2));
+            let id = machine.add(&format!("w{n}"), tenant.priority, anon, file, tenant.habit);
+            let spec = &mut machine.processes.get_mut(&id).unwrap().spec;
+            spec.preference = tenant.preference;
+            spec.rungs.clone_from(&tenant.rungs);
+        }
+        machine
+    }
+}
+
+pub(crate) fn world() -> impl Strategy<Value = World> {
+    let swap = prop_oneof![Just(0), Just(0), 100_u64..2000];
+    (500_u64..4000, swap, 5_u64..500, prop::collection::vec(tenant(), 1..6))
+        .prop_map(|(total, swap, swap_speed, tenants)| World { total, swap, swap_speed, tenants })
+}
+
+fn tenant() -> impl Strategy<Value = Tenant> {
+    let priority = prop_oneof![Just(-10), Just(0), Just(0), Just(50), Just(100), Just(1000)];
+    let preference =
+        prop_oneof![6 => Just(Preference::None), 1 => Just(Preference::Avoid), 1 => Just(Preference::Omit)];
+    (priority, preference, rungs(), 4_u64..800, 0_u64..600, habit()).prop_map(
+        |(priority, preference, rungs, anon, file, habit)| Tenant {
+            priority,
+            preference,
+            rungs,
+            anon,
+            file,
+            habit,
+        },
+    )
+}
+
+fn rungs() -> impl Strategy<Value = Vec<Rung>> {
+    let all = vec![Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill];
+    prop_oneof![3 => Just(all.clone()), 1 => prop::sample::subsequence(all, 0..=4)]
+}
+
+fn habit() -> impl Strategy<Value = Habit> {
+    let grow = (1_u64..1500, 0_u64..10_000, 50_u64..3000);
+    prop_oneof![
+        2 => Just(Habit::Idle),
+        3 => grow.clone().prop_map(|(rate, from_ms, until)| Habit::Grow { rate, from_ms, until }),
+        2 => grow.clone().prop_map(|(rate, from_ms, until)| {
+            Habit::Burst { rate, from_ms, until, drop_ms: from_ms + 6000 }
+        }),
+        1 => (10_u64..2000).prop_map(|rate| Habit::Scan { rate }),
+        1 => grow.prop_map(|(rate, from_ms, size)| Habit::Load { rate, from_ms, size }),
+    ]
+}
