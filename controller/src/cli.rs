@@ -1,8 +1,9 @@
 //! The command line: what can be asked for, and what the exit status says.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "Exit status:
   0  done
@@ -38,8 +39,80 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+const RUN_EXAMPLES: &str = "Examples:
+  plimsoll run --config /etc/plimsoll/plimsoll.yaml
+  plimsoll run --dry-run                              # decides and reports, touches nothing";
+
+const EXEC_EXAMPLES: &str = "Examples:
+  plimsoll exec --name chat --priority 1000 -- vllm serve /models/chat
+  plimsoll exec --name nightly --priority -10 -- python3 batch.py";
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// Configuration file; without one, the documented default holds
+    #[arg(long, value_name = "FILE", env = "PLIMSOLL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// What `exec` starts.
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Name of the workload and of its cgroup
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Who yields last: higher matters more, as in a Kubernetes PriorityClass
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) priority: i32,
+    /// Whether it may be a victim at all
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) preference: Preference,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Whether a workload may be a victim.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Preference {
+    /// An ordinary candidate
+    #[default]
+    None,
+    /// Only when nothing else is left
+    Avoid,
+    /// Never
+    Omit,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Protect this machine until SIGTERM or SIGINT, then release everything
+    #[command(after_help = RUN_EXAMPLES)]
+    Run {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Decide, report and write the journal, but touch nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Start a model server in a cgroup of its own, as a workload of the daemon
+    #[command(after_help = EXEC_EXAMPLES)]
+    Exec(ExecArgs),
+    /// Undo everything that a daemon has set and left behind
+    Release {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Outlive the controller and undo what it had set; started by `run`
+    #[command(hide = true)]
+    Guardian {
+        #[arg(long)]
+        run_dir: PathBuf,
+        #[arg(long)]
+        controller: u32,
+    },
     /// Print the documented default configuration, or check one
     #[command(subcommand, after_help = CONFIG_EXAMPLES)]
     Config(ConfigCommand),

@@ -7,4 +7,5 @@ pub mod exec;
 pub mod guardian;
 pub mod ledger;
 pub mod report;
+pub mod run;
 pub mod sense;

@@ -1,6 +1,7 @@
 //! Arguments -> tracing -> config -> build -> run -> drain; nothing else.
 
 mod cli;
+mod command;
 mod log;
 
 use std::io::Write;
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use plimsoll::config::{self, LoadError};
+use plimsoll::guardian;
 
 use cli::{Cli, Command, ConfigCommand};
 
@@ -26,6 +28,10 @@ fn main() -> ExitCode {
 
 fn obey(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Run { file, dry_run } => command::run(&file, dry_run),
+        Command::Exec(exec) => command::exec(exec),
+        Command::Release { file } => command::release(&file),
+        Command::Guardian { run_dir, controller } => Ok(guardian::main(&run_dir, controller)?),
         Command::Config(ConfigCommand::Default) => print(config::DEFAULT),
         Command::Config(ConfigCommand::Validate { file }) => validate(&file),
         Command::Completions { shell } => {

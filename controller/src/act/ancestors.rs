@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use plimsoll_policy::plan::Plan;
+use plimsoll_policy::plan::{Act, Outcome, Plan};
 use plimsoll_policy::units::{Bytes, Limit};
 
-use super::differs;
 use super::worker::{page_floor, raw};
+use super::{differs, foreign};
 use crate::ledger::{Flags, Ledger, SlotId};
 use crate::sense::cgroup::Cgroup;
 
@@ -26,8 +25,8 @@ impl Ancestors {
         Self { root: ledger.cgroup_root(), held: BTreeMap::new(), foreign: BTreeSet::new() }
     }
 
-    /// Grants what the plan protects. Returns how many were found to have been changed by somebody else.
-    pub(super) fn grant(&mut self, plan: &Plan, ledger: &Arc<Ledger>) -> u64 {
+    /// Grants what the plan protects. Returns those that somebody else has changed meanwhile.
+    pub(super) fn grant(&mut self, plan: &Plan, ledger: &Ledger) -> Vec<Outcome> {
         let wanted = sums(plan);
         self.foreign.retain(|path| wanted.contains_key(path));
         let done: Vec<String> =
@@ -37,33 +36,30 @@ impl Ancestors {
                 put_back(&cgroup, slot, ledger);
             }
         }
-        wanted.iter().map(|(path, low)| u64::from(!self.hold(path, *low, ledger))).sum()
+        wanted.iter().filter_map(|(path, low)| self.hold(path, *low, ledger)).collect()
     }
 
-    /// False where somebody else changed it.
-    fn hold(&mut self, path: &str, low: Bytes, ledger: &Arc<Ledger>) -> bool {
+    /// The foreign write, where there was one.
+    fn hold(&mut self, path: &str, low: Bytes, ledger: &Ledger) -> Option<Outcome> {
         if self.foreign.contains(path) {
-            return true;
+            return None;
         }
         if !self.held.contains_key(path) {
-            let opened = Cgroup::open(&self.root, path).ok();
-            let Some((cgroup, slot)) =
-                opened.and_then(|cgroup| ledger.claim(&cgroup.id).ok().map(|slot| (cgroup, slot)))
-            else {
-                // Gone, or nothing could be written down: its workloads are protected less.
-                return true;
-            };
+            // Gone, or nothing can be written down: its workloads are protected less.
+            let cgroup = Cgroup::open(&self.root, path).ok()?;
+            let slot = ledger.claim(&cgroup.id).ok()?;
             self.held.insert(path.to_owned(), (cgroup, slot));
         }
-        let Some((cgroup, slot)) = self.held.get(path) else { return true };
+        let (cgroup, slot) = self.held.get(path)?;
         // An ancestor without a memory controller has no such file, and nothing below it has one either.
-        let Ok(now_set) = cgroup.low() else { return true };
+        let now_set = cgroup.low().ok()?;
         let ours = ledger.entry(*slot).filter(|entry| entry.flags.contains(Flags::LOW));
         if ours.as_ref().is_some_and(|entry| entry.low.1 != raw(now_set)) {
+            let outcome = foreign(cgroup.id.clone(), Act::Low(now_set));
             ledger.lower(*slot, Flags::LOW);
             self.held.remove(path);
             self.foreign.insert(path.to_owned());
-            return false;
+            return Some(outcome);
         }
         let found = ours.map_or(raw(now_set), |entry| entry.low.0);
         let low = page_floor(low);
@@ -72,7 +68,7 @@ impl Ancestors {
             // Refused: the ledger says so at the next reading, as if it were foreign.
             let _ = cgroup.set_low(Limit::Bytes(low));
         }
-        true
+        None
     }
 }
 
@@ -126,14 +122,14 @@ mod tests {
         }
         std::fs::write(&file, "0\n").unwrap();
         let root = dir.path().join("cg");
-        let ledger = Arc::new(Ledger::own(&dir.path().join("run"), root.to_str().unwrap()).unwrap());
+        let ledger = Ledger::own(&dir.path().join("run"), root.to_str().unwrap()).unwrap();
         let mut ancestors = Ancestors::new(&ledger);
-        assert_eq!(ancestors.grant(&plan(&[("models/a", 100), ("models/b", 50)]), &ledger), 0);
+        assert_eq!(ancestors.grant(&plan(&[("models/a", 100), ("models/b", 50)]), &ledger), []);
         assert!(std::fs::read_to_string(&file).unwrap().starts_with(&(150_u64 << 20).to_string()));
         assert_eq!(ledger.entries().count(), 1);
         std::fs::write(&file, "4096\n").unwrap();
-        assert_eq!(ancestors.grant(&plan(&[("models/a", 100)]), &ledger), 1, "somebody else wrote");
-        assert_eq!(ancestors.grant(&plan(&[("models/a", 100)]), &ledger), 0, "and is not fought");
+        assert_eq!(ancestors.grant(&plan(&[("models/a", 100)]), &ledger).len(), 1, "somebody else wrote");
+        assert_eq!(ancestors.grant(&plan(&[("models/a", 100)]), &ledger), [], "and is not fought");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "4096\n");
         ancestors.grant(&plan(&[]), &ledger);
         assert_eq!(ledger.entries().count(), 0);

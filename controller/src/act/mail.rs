@@ -1,6 +1,6 @@
 //! The way back to the pass: what the reaction thread and the workers have to say, and the bell that wakes it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -113,15 +113,17 @@ impl Inbox {
         self.receiver.try_iter().collect()
     }
 
+    /// A descriptor of its own that becomes readable when something was posted.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn bell(&self) -> std::io::Result<OwnedFd> {
+        self.bell.try_clone()
+    }
+
     /// Messages that found no room so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
-    }
-}
-
-impl AsFd for Inbox {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
     }
 }

@@ -31,7 +31,6 @@ pub struct Actor {
     workers: Workers,
     hands: BTreeMap<WorkloadId, Hand>,
     ancestors: Ancestors,
-    foreign: u64,
 }
 
 /// What we hold of one workload.
@@ -60,19 +59,13 @@ impl Actor {
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, reaction: Reaction, workers: Workers) -> Self {
         let ancestors = Ancestors::new(&ledger);
-        Self { ledger, reaction, workers, hands: BTreeMap::new(), ancestors, foreign: 0 }
+        Self { ledger, reaction, workers, hands: BTreeMap::new(), ancestors }
     }
 
     /// The reaction thread.
     #[must_use]
     pub fn reaction(&self) -> &Reaction {
         &self.reaction
-    }
-
-    /// How often somebody else changed a value that we had set.
-    #[must_use]
-    pub fn foreign_writes(&self) -> u64 {
-        self.foreign
     }
 
     /// Takes a workload in.
@@ -141,8 +134,7 @@ impl Actor {
             freeze: Look { enough, deadline: ladder.freeze_deadline },
             kill: Look { enough, deadline: ladder.kill_deadline },
         };
-        let mut outcomes = Vec::new();
-        self.foreign += self.ancestors.grant(plan, &self.ledger);
+        let mut outcomes = self.ancestors.grant(plan, &self.ledger);
         for (id, wanted) in &plan.workloads {
             let Some(mut hand) = self.hands.remove(id) else { continue };
             if let Some(workload) = sample.workloads.get(id) {
@@ -196,7 +188,7 @@ impl Actor {
         if let Some(entry) = &ours
             && entry.high.1 != raw(now_set)
         {
-            outcomes.push(self.foreign(hand, Act::High(now_set), Flags::HIGH));
+            outcomes.push(self.hands_off(hand, Act::High(now_set), Flags::HIGH));
             return;
         }
         let found = ours.as_ref().map_or(now_set, |entry| limit(entry.high.0));
@@ -222,7 +214,7 @@ impl Actor {
         if let Some(entry) = &ours
             && entry.low.1 != raw(now_set)
         {
-            outcomes.push(self.foreign(hand, Act::Low(now_set), Flags::LOW));
+            outcomes.push(self.hands_off(hand, Act::Low(now_set), Flags::LOW));
             return;
         }
         let found = ours.as_ref().map_or(now_set, |entry| limit(entry.low.0));
@@ -263,11 +255,10 @@ impl Actor {
     }
 
     /// Somebody else wrote: theirs from now on, no fight.
-    fn foreign(&mut self, hand: &mut Hand, act: Act, flag: Flags) -> Outcome {
-        self.foreign += 1;
+    fn hands_off(&self, hand: &mut Hand, act: Act, flag: Flags) -> Outcome {
         self.ledger.lower(hand.slot, flag);
         hand.hands_off = now() + HANDS_OFF;
-        outcome(hand, act, ActResult::Foreign, now())
+        foreign(hand.cgroup.id.clone(), act)
     }
 
     fn flags(&self, slot: SlotId) -> Flags {
@@ -334,6 +325,12 @@ fn differs(low: Bytes, now_set: Limit) -> bool {
         Limit::Max => true,
         Limit::Bytes(now) => low.0.abs_diff(now.0) > low.0 / 16,
     }
+}
+
+/// Somebody else's write, as an outcome: it is counted with the others.
+fn foreign(workload: WorkloadId, act: Act) -> Outcome {
+    let (begun, took) = (now(), Span::ZERO);
+    Outcome { workload, act, result: ActResult::Foreign, begun, took, freed: None }
 }
 
 fn limit(raw: u64) -> Limit {

@@ -13,11 +13,10 @@ use crate::act::mail::{Inbox, mail};
 use crate::act::react::Reaction;
 use crate::act::worker::Workers;
 use crate::act::{Actor, protect};
-use crate::check::{self, HostPaths};
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
-use crate::report::Reporter;
+use crate::report::{About, Reporter};
 use crate::sense::Senses;
 use crate::sense::discover::{Discovery, cgroup_of, discover};
 use crate::sense::probes::{Options, Probes};
@@ -31,8 +30,6 @@ pub(super) struct Parts {
 }
 
 pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
-    let host = check::probe(&HostPaths::default());
-    host.require()?;
     let ledger = Arc::new(Ledger::own(&run_dir(config), &config.daemon.cgroup_root)?);
     repair(&ledger);
     let own = cgroup_of(std::process::id().cast_signed()).unwrap_or_default();
@@ -52,9 +49,10 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     }
     let senses = Senses::open(config).map_err(io_error("can't read the host"))?;
     let psi = arm_host_psi(&senses, &reaction);
-    let reporter = Reporter::start(config)?;
+    let about = About { capabilities: Vec::new(), guardian: Some(guardian.id()) };
+    let reporter = Reporter::start(config, about)?;
     let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
-    let mut node = Node::new(config, host, senses, probes, actor, reporter, ledger, guardian, psi);
+    let mut node = Node::new(config, senses, probes, actor, reporter, ledger, guardian, psi);
     // The first pass knows all workloads: what is up before the daemon is protected from its first moment.
     node.take_workloads(&discover(config, &own));
     let discovered = start_discovery(config, own).map_err(io_error("can't start the discovery thread"))?;

@@ -28,7 +28,9 @@ impl Gatekeeper {
             };
             match done {
                 Ok(()) => (self.now, self.ids) = (wanted.clone(), ids),
-                Err(error) => tracing::warn!(error = %error, armed = wanted.armed(), "could not set the gate"),
+                Err(error) => {
+                    tracing::warn!(error = %error, armed = wanted.armed(), "could not set the gate")
+                }
             }
         }
         actor.settle_gate(&self.now.targets);
@@ -43,10 +45,10 @@ impl Gatekeeper {
         actor: &Actor,
     ) -> Result<(), crate::sense::probes::ProbesError> {
         actor.mark_gate(&wanted.targets);
-        let targets = wanted.targets.iter().map(|id| StandingTarget {
-            inode: id.inode,
-            ids: self::ids(std::slice::from_ref(id), senses),
-        });
+        let targets = wanted
+            .targets
+            .iter()
+            .map(|id| StandingTarget { inode: id.inode, ids: self::ids(std::slice::from_ref(id), senses) });
         actor.reaction().order(Order::Standing(targets.collect()));
         probes.arm(&ids.0, &ids.1)?;
         if !self.now.armed() {
@@ -58,5 +60,9 @@ impl Gatekeeper {
 
 /// Cgroup ids of workloads and of all below them.
 fn ids(workloads: &[WorkloadId], senses: &Senses) -> Vec<u64> {
-    workloads.iter().filter_map(|id| senses.tracked().get(id)).flat_map(|tracked| tracked.ids.clone()).collect()
+    workloads
+        .iter()
+        .filter_map(|id| senses.tracked().get(id))
+        .flat_map(|tracked| tracked.ids.clone())
+        .collect()
 }

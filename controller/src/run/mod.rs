@@ -5,11 +5,13 @@ mod gate;
 mod node;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use plimsoll_policy::config::Config;
 use plimsoll_policy::sample::Trigger;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
@@ -23,9 +25,6 @@ use crate::sense::discover::Discovery;
 /// Why the daemon could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The host lacks what nothing works without.
-    #[error(transparent)]
-    Host(#[from] crate::check::CheckError),
     /// The ledger can't be had.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -63,7 +62,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .map_err(io_error("can't start the runtime"))?;
     runtime.block_on(async {
         let Parts { mut node, inbox, discovered } = build::build(config)?;
-        let result = watch(&mut node, inbox, discovered).await;
+        let result = watch(&mut node, &inbox, discovered).await;
         node.shut_down();
         result
     })
@@ -74,11 +73,11 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 async fn watch(
     node: &mut Node,
-    inbox: Inbox,
+    inbox: &Inbox,
     mut discovered: tokio::sync::mpsc::Receiver<Discovery>,
 ) -> Result<(), RunError> {
     let mut stop = Stop::listen()?;
-    let bell = AsyncFd::new(inbox).map_err(io_error("can't listen to the reaction thread"))?;
+    let bell = listen(inbox).map_err(io_error("can't listen to the reaction thread"))?;
     let mut last = Instant::now();
     let mut next = last;
     let mut trigger = Trigger::Timer;
@@ -92,7 +91,7 @@ async fn watch(
             ready = bell.readable() => {
                 let mut ready = ready.map_err(io_error("can't listen to the reaction thread"))?;
                 ready.clear_ready();
-                if let Some(woken) = node.take_mail(bell.get_ref()) {
+                if let Some(woken) = node.take_mail(inbox) {
                     trigger = woken;
                     next = next.min(last + PAUSE);
                 }
@@ -114,6 +113,11 @@ async fn watch(
         last = Instant::now();
         next = last + wait;
     }
+}
+
+fn listen(inbox: &Inbox) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is a clone that nothing but the returned value owns, closes or replaces.
+    Ok(unsafe { AsyncFd::register_with_interest(inbox.bell()?, Interest::READABLE) }?)
 }
 
 /// The signals that ask for an orderly end.

@@ -15,7 +15,6 @@ use super::RunError;
 use super::gate::Gatekeeper;
 use crate::act::Actor;
 use crate::act::mail::{Inbox, Message};
-use crate::check::Host;
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
@@ -30,7 +29,6 @@ use crate::sense::{Counted, Senses};
 /// Everything that a pass needs.
 pub(super) struct Node {
     config: Config,
-    host: Host,
     senses: Senses,
     probes: Option<Probes>,
     gate: Gatekeeper,
@@ -47,10 +45,12 @@ pub(super) struct Node {
 }
 
 impl Node {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one owner, named by its fields, joined in one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one owner, named by its fields, joined in one place"
+    )]
     pub(super) fn new(
         config: &Config,
-        host: Host,
         senses: Senses,
         probes: Option<Probes>,
         actor: Actor,
@@ -61,7 +61,6 @@ impl Node {
     ) -> Self {
         Self {
             config: config.clone(),
-            host,
             senses,
             probes,
             gate: Gatekeeper::default(),
@@ -130,7 +129,7 @@ impl Node {
                 Message::Woke(woken) => trigger = Some(woken),
                 Message::GateStopped { inode, at } => {
                     self.actor.reflex(inode);
-                    self.reporter.gate_stopped(inode, now().since(at));
+                    tracing::info!(inode, after = %now().since(at), "the gate stopped a workload, freezing it");
                     trigger = Some(Trigger::Probe);
                 }
                 Message::OomVictim { pid, cgroup } => {
@@ -180,16 +179,14 @@ impl Node {
             plan: &plan,
             findings: &findings,
             took: now().since(begun),
-            foreign_writes: self.actor.foreign_writes(),
-            guardian: self.guardian.id(),
-            host: &self.host,
         });
         plan.next.into()
     }
 
     fn count(&mut self) -> Counted {
         let Some(probes) = &mut self.probes else { return Counted::default() };
-        let cgroups = probes.read().map_err(|error| tracing::debug!(error = %error, "can't read the probes")).ok();
+        let cgroups =
+            probes.read().map_err(|error| tracing::debug!(error = %error, "can't read the probes")).ok();
         Counted { cgroups, host: probes.host().ok() }
     }
 
@@ -227,6 +224,6 @@ impl Node {
         // It would see our end and go by itself; this way no process is left when we are gone.
         let _ = self.guardian.kill();
         let _ = self.guardian.wait();
-        self.reporter.stop();
+        self.reporter.drain();
     }
 }
