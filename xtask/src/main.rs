@@ -1,8 +1,10 @@
 //! Set-up, tests, demo and virtual machine.
 mod build;
+mod demo;
 mod kernel_tests;
 mod setup;
 mod tally;
+mod test;
 mod vm;
 mod vm_command;
 
@@ -22,14 +24,23 @@ struct Cli {
 enum Task {
     /// Finds or installs everything that the other commands need (they do so themselves as well)
     Setup,
+    /// Runs all that a merge has to pass: format, lints, host tests, kernel tests in the virtual machine
+    Test(test::Arguments),
+    /// Checks the rules of this repository that no compiler knows
+    Lint,
     /// Boots stock kernels and runs the kernel tests, a shell or any command in them
     Vm(vm_command::Arguments),
+    /// Plays two stories on a real kernel, with Plimsoll and without, and ends with a table and a plot
+    Demo(demo::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Task::Setup => setup::all(),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Lint => test::lint(),
         Task::Vm(arguments) => vm_command::run(&arguments),
+        Task::Demo(arguments) => demo::command(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -26,26 +26,11 @@ pub(super) struct Programs {
 impl Programs {
     /// Builds the test binary and the programs that it starts.
     pub(super) fn build() -> Result<Self> {
-        let programs = build::build(&[
-            "build",
-            "-p",
-            "plimsoll",
-            "-p",
-            "plimsoll-workload",
-            "-p",
-            "plimsoll-init",
-            "--bins",
-        ])?;
-        let tests = build::build(&[
-            "test",
-            "--no-run",
-            "-p",
-            "plimsoll-tests",
-            "--features",
-            "kernel",
-            "--test",
-            "kernel",
-        ])?;
+        // One call of cargo: two would choose different features for shared dependencies, and build those twice.
+        let packages =
+            ["plimsoll", "plimsoll-workload", "plimsoll-init", "plimsoll-tests"].map(|name| ["-p", name]);
+        let targets = ["--features", "plimsoll-tests/kernel", "--bins", "--test", "kernel"];
+        let programs = build::build(&[&["build"], packages.as_flattened(), &targets].concat())?;
         let places = [
             ("plimsoll", "/plimsoll"),
             ("plimsoll-workload", "/plimsoll-workload"),
@@ -53,7 +38,7 @@ impl Programs {
             ("kernel", "/kernel"),
         ];
         let find = |(name, place): (&str, &'static str)| {
-            let found = programs.iter().chain(&tests).find(|artifact| artifact.name == name);
+            let found = programs.iter().find(|artifact| artifact.name == name);
             Ok((found.with_context(|| format!("cargo built no {name}"))?.path.clone(), place))
         };
         Ok(Self { files: places.into_iter().map(find).collect::<Result<_>>()? })

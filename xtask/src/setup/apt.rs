@@ -9,11 +9,12 @@ use super::has;
 pub(crate) type Need = (&'static str, &'static str);
 
 /// Booting a guest: emulator, disk images, compressed kernel modules, a shell for people.
-pub(crate) const EMULATOR: [Need; 5] = [
+pub(crate) const EMULATOR: [Need; 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mke2fs", "e2fsprogs"),
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
+    ("strip", "binutils"),
     ("busybox", "busybox-static"),
 ];
 
@@ -34,7 +35,12 @@ pub(crate) fn packages(names: &[&str]) -> Result<()> {
     ensure!(is_root(), "missing: {}. This would install them: sudo {line}", names.join(", "));
     lists()?;
     println!("  {line}");
-    run(Command::new("apt-get").args(["install", "-qq", "--yes", "--no-install-recommends"]).args(names))
+    let install = || {
+        let arguments = ["install", "-qq", "--yes", "--no-install-recommends"];
+        run(Command::new("apt-get").args(arguments).args(names))
+    };
+    // Lists that are some weeks old name versions that are gone.
+    install().or_else(|_| update().and_then(|()| install()))
 }
 
 /// Fetches the package lists if there are none, as on a fresh image.

@@ -20,7 +20,7 @@ pub(crate) fn kernel(series: &str) -> Result<Kernel> {
         Some(root) => root,
         None => fetch(series, &dir).with_context(|| format!("kernel {series}"))?,
     };
-    Kernel::open(series, &root)
+    Kernel::open(&root)
 }
 
 /// The unpacked package of the highest version.

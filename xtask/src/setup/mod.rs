@@ -56,7 +56,7 @@ pub(crate) fn path_with_sbin() -> OsString {
 }
 
 /// Whether a program is in PATH.
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     find(program).is_some()
 }
 

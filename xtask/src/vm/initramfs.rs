@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use cpio::newc::{self, ModeFileType};
 use plimsoll_init::{MODULES_DIR, SPEC_PATH, Spec};
 
@@ -63,9 +63,12 @@ fn spec(boot: &Boot) -> Spec {
 
 /// Adds a file and, for a program, the libraries that it needs at the places where it looks for them.
 fn add_file(tree: &mut Tree, host: &Path, guest: &Path) -> Result<()> {
-    let content = std::fs::read(host).with_context(|| host.display().to_string())?;
+    let mut content = std::fs::read(host).with_context(|| host.display().to_string())?;
     let mode = std::fs::metadata(host)?.permissions().mode() & 0o7777;
     let program = content.starts_with(b"\x7fELF");
+    if program {
+        content = stripped(host)?;
+    }
     add(tree, guest, Node::File { mode, content });
     if program {
         for library in libraries(host)? {
@@ -76,6 +79,15 @@ fn add_file(tree: &mut Tree, host: &Path, guest: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A program without its debug information, which would take 50 MiB of the guest's RAM.
+fn stripped(program: &Path) -> Result<Vec<u8>> {
+    let copy = tempfile::NamedTempFile::new()?;
+    let output = Command::new("strip").arg("--strip-debug").arg("-o").args([copy.path(), program]).output();
+    let output = output.context("running strip")?;
+    ensure!(output.status.success(), "strip: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(std::fs::read(copy.path())?)
 }
 
 fn add(tree: &mut Tree, place: &Path, node: Node) {

@@ -6,8 +6,6 @@ use anyhow::{Context as _, Result};
 /// An unpacked kernel package.
 #[derive(Debug, Clone)]
 pub(crate) struct Kernel {
-    /// As people say it: "6.12".
-    pub(crate) series: String,
     /// As `uname -r` says it.
     pub(crate) release: String,
     /// The bzImage.
@@ -18,7 +16,7 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Reads an unpacked package: `boot/vmlinuz-RELEASE` and `lib/modules/RELEASE`.
-    pub(crate) fn open(series: &str, root: &Path) -> Result<Self> {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
         let boot = root.join("boot");
         let entries = std::fs::read_dir(&boot).with_context(|| boot.display().to_string())?;
         let release = entries
@@ -31,7 +29,7 @@ impl Kernel {
             .find(|dir| dir.is_dir())
             .with_context(|| format!("no modules in {}", root.display()))?;
         let image = boot.join(format!("vmlinuz-{release}"));
-        Ok(Self { series: series.to_owned(), release, image, modules })
+        Ok(Self { release, image, modules })
     }
 
     /// Major and minor version.

@@ -1,0 +1,121 @@
+//! The steps that cargo does on this machine.
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::tally::Tally;
+use crate::{build, setup};
+
+/// A command that passes or not.
+pub(super) fn quiet(command: &mut Command) -> Result<Tally> {
+    let status =
+        command.stdin(Stdio::null()).status().with_context(|| format!("running {}", words(command)))?;
+    ensure!(status.success(), "{} ended with {status}", words(command));
+    Ok(Tally::default())
+}
+
+/// Clippy on everything, the kernel tests included.
+pub(super) fn clippy() -> Result<Tally> {
+    let arguments =
+        ["clippy", "--quiet", "--workspace", "--all-targets", "--features", "plimsoll-tests/kernel"];
+    quiet(build::cargo().args(arguments).args(["--", "-D", "warnings"]))
+}
+
+/// Licences, advisories and sources of the dependencies, where the tool for it is at hand.
+pub(super) fn deny() -> Result<Tally> {
+    if !setup::has("cargo-deny") {
+        println!("left out: cargo-deny is not installed (cargo install --locked cargo-deny)");
+        return Ok(Tally::default());
+    }
+    quiet(build::cargo().args(["deny", "--all-features", "check"]))
+}
+
+/// Unit, property and scenario tests.
+pub(super) fn tests() -> Result<Tally> {
+    let mut command = Command::new(setup::nextest()?);
+    command.current_dir(build::root()).args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+    command.args(["--cargo-quiet", "--status-level", "fail", "--final-status-level", "fail"]);
+    counted(&mut command, nextest_summary)
+}
+
+/// Examples in the documentation.
+pub(super) fn doc_tests() -> Result<Tally> {
+    counted(
+        build::cargo().args(["test", "--quiet", "--workspace", "--doc", "--no-fail-fast"]),
+        libtest_summary,
+    )
+}
+
+/// Runs a command, passes its output on, and adds up the counts that `summary` finds in it.
+fn counted(command: &mut Command, summary: fn(&str) -> Option<Tally>) -> Result<Tally> {
+    let (reader, writer) = std::io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("running {}", words(command)))?;
+    // The command holds the pipe's other end: without this, reading would never end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut tally = None::<Tally>;
+    for line in BufReader::new(reader).lines() {
+        let line = line?;
+        println!("{line}");
+        if let Some(counts) = summary(&line) {
+            *tally.get_or_insert_default() += counts;
+        }
+    }
+    let status = child.wait()?;
+    match tally {
+        // What fails without a failed test did not compile, for instance.
+        Some(tally) if status.success() || tally.failed > 0 => Ok(tally),
+        None if status.success() => Ok(Tally::default()),
+        _ => bail!("{} ended with {status}", words(command)),
+    }
+}
+
+/// `Summary [ 1.2s] 12 tests run: 10 passed (1 slow), 1 failed, 1 timed out, 2 skipped`
+fn nextest_summary(line: &str) -> Option<Tally> {
+    let counts = line.trim_start().strip_prefix("Summary [")?.split_once("run: ")?.1;
+    Some(sum(counts.split(',')))
+}
+
+/// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s`
+fn libtest_summary(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    Some(sum(counts.split(';')))
+}
+
+fn sum<'a>(counts: impl Iterator<Item = &'a str>) -> Tally {
+    let mut tally = Tally::default();
+    for count in counts {
+        let mut words = count.split_whitespace();
+        let Some(number) = words.next().and_then(|number| number.parse::<usize>().ok()) else { continue };
+        match words.next() {
+            Some("passed") => tally.passed += number,
+            Some("failed" | "timed" | "exec") => tally.failed += number,
+            Some("skipped" | "ignored") => tally.skipped += number,
+            _ => {}
+        }
+    }
+    tally
+}
+
+fn words(command: &Command) -> String {
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+    let program = command.get_program().to_string_lossy().into_owned();
+    std::iter::once(program).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_are_counted() {
+        let nextest =
+            "     Summary [   0.4s] 12 tests run: 9 passed (1 slow), 2 failed, 1 timed out, 4 skipped";
+        assert_eq!(nextest_summary(nextest), Some(Tally { passed: 9, failed: 3, skipped: 4 }));
+        let doc =
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(libtest_summary(doc), Some(Tally { passed: 3, failed: 0, skipped: 1 }));
+        assert_eq!(libtest_summary("running 3 tests"), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! `cargo xtask test`: all that a merge has to pass. A step that fails does not hide the later ones.
+mod host;
+mod lint;
+mod steps;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use crate::kernel_tests::{self, Selection};
+use crate::tally::Tally;
+use crate::{build, demo, setup};
+use steps::Steps;
+
+/// How much to test.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Plays the demo as well, and checks what it promises
+    #[arg(long)]
+    all: bool,
+    /// Leaves out what needs the virtual machine
+    #[arg(long, conflicts_with = "all")]
+    host_only: bool,
+}
+
+/// Runs every step, and ends with a table of them and the sum of all tests.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let mut steps = Steps::default();
+    steps.step("set-up", prepare);
+    steps.step("format", || host::quiet(build::cargo().args(["fmt", "--all", "--check"])));
+    steps.step("lint", lint::run);
+    steps.step("clippy", host::clippy);
+    steps.step("licences", host::deny);
+    steps.step("host tests", host::tests);
+    steps.step("doc tests", host::doc_tests);
+    if !arguments.host_only {
+        steps.step("kernel tests", || kernel_tests::run(&Selection::default()));
+    }
+    if arguments.all {
+        steps.step("demo", play_demo);
+    }
+    Ok(steps.finish())
+}
+
+/// Only the lints that no compiler knows.
+pub(crate) fn lint() -> Result<ExitCode> {
+    lint::run()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prepare() -> Result<Tally> {
+    setup::all()?;
+    Ok(Tally::default())
+}
+
+/// One test: the demo keeps its promises.
+fn play_demo() -> Result<Tally> {
+    let report = demo::run(&demo::Arguments::all(setup::SERIES[1]))?;
+    let broken = demo::check(&report);
+    ensure!(broken.is_empty(), "promises that were not kept:\n  {}", broken.join("\n  "));
+    Ok(Tally { passed: 1, ..Tally::default() })
+}
