@@ -14,6 +14,11 @@ const EXIT_CODES: &str = "Exit status:
 
 Logs go to stderr; PLIMSOLL_LOG sets the level (error, warn, info, debug, trace).";
 
+const STATUS_EXAMPLES: &str = "Examples:
+  plimsoll status
+  plimsoll status --json | jq '.workloads[] | select(.rung != \"free\")'
+  plimsoll status --url http://node7:9478";
+
 const CONFIG_EXAMPLES: &str = "Examples:
   plimsoll config default > /etc/plimsoll/plimsoll.yaml
   plimsoll config validate /etc/plimsoll/plimsoll.yaml";
@@ -104,6 +109,22 @@ pub(crate) enum Command {
     Release {
         #[command(flatten)]
         file: ConfigFile,
+    },
+    /// Say what this host offers, what is missing, what that disables and how to mend it
+    Check {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what the daemon sees and does
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        /// As JSON, as /status gives it
+        #[arg(long)]
+        json: bool,
+        /// Where the daemon listens (`daemon.listen` of its configuration)
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9478", env = "PLIMSOLL_URL")]
+        url: String,
     },
     /// Outlive the controller and undo what it had set; started by `run`
     #[command(hide = true)]

@@ -1,14 +1,19 @@
-//! The sub-commands that act, between their arguments and the library.
+//! The sub-commands, between their arguments and the library.
+
+use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use clap::CommandFactory;
+use plimsoll::check::{self, HostPaths};
 use plimsoll::exec::Exec;
 use plimsoll::ledger::Ledger;
 use plimsoll::ledger::release;
-use plimsoll::{config, exec, run};
-use plimsoll_policy::config::Config;
+use plimsoll::{config, exec, report, run};
+use plimsoll_policy::config::{Config, advise};
 use plimsoll_policy::sample;
 
-use crate::cli::{ConfigFile, ExecArgs, Preference};
+use crate::cli::{Cli, ConfigFile, ExecArgs, Preference};
 
 fn load(file: &ConfigFile) -> Result<Config> {
     match &file.config {
@@ -47,4 +52,45 @@ pub(crate) fn release(file: &ConfigFile) -> Result<()> {
     release::print(&released, &mut std::io::stdout())?;
     anyhow::ensure!(released.failed.is_empty(), "{} things could not be undone", released.failed.len());
     Ok(())
+}
+
+pub(crate) fn check(json: bool) -> Result<()> {
+    let host = check::probe(&HostPaths::default());
+    // Without these two, loading would only say the same in the kernel's words.
+    let host = if host.has("bpf") && host.has("btf") { host.with(check::load_hooks()) } else { host };
+    if json {
+        print(&format!("{}\n", serde_json::to_string_pretty(host.capabilities())?))?;
+    } else {
+        print(&check::render(&host))?;
+    }
+    Ok(host.require()?)
+}
+
+pub(crate) fn status(json: bool, url: &str) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let status = runtime.block_on(report::status(url))?;
+    if json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(&status)?));
+    }
+    print(&report::render(&status))
+}
+
+pub(crate) fn validate(file: &Path) -> Result<()> {
+    let config = config::load(file)?;
+    print(&format!("{} is valid\n", file.display()))?;
+    advise(&config).into_iter().try_for_each(|advice| print(&format!("note: {advice}\n")))
+}
+
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "plimsoll", &mut script);
+    print(&String::from_utf8(script)?)
+}
+
+/// Writes to stdout. A reader that has seen enough, such as `head`, is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }

@@ -4,13 +4,14 @@ mod cli;
 mod command;
 mod log;
 
-use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
+use plimsoll::check::CheckError;
 use plimsoll::config::{self, LoadError};
 use plimsoll::guardian;
+use plimsoll::report::ClientError;
+use plimsoll::run::RunError;
 
 use cli::{Cli, Command, ConfigCommand};
 
@@ -32,29 +33,21 @@ fn obey(command: Command) -> anyhow::Result<()> {
         Command::Exec(exec) => command::exec(exec),
         Command::Release { file } => command::release(&file),
         Command::Guardian { run_dir, controller } => Ok(guardian::main(&run_dir, controller)?),
-        Command::Config(ConfigCommand::Default) => print(config::DEFAULT),
-        Command::Config(ConfigCommand::Validate { file }) => validate(&file),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "plimsoll", &mut std::io::stdout());
-            Ok(())
-        }
-    }
-}
-
-fn validate(file: &Path) -> anyhow::Result<()> {
-    let config = config::load(file)?;
-    print(&format!("{} is valid: {} rules for workloads\n", file.display(), config.workloads.len()))
-}
-
-/// Writes to stdout. A reader that has seen enough, such as `head`, is no error.
-fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Command::Check { json } => command::check(json),
+        Command::Status { json, url } => command::status(json, &url),
+        Command::Config(ConfigCommand::Default) => command::print(config::DEFAULT),
+        Command::Config(ConfigCommand::Validate { file }) => command::validate(&file),
+        Command::Completions { shell } => command::completions(shell),
     }
 }
 
 /// The exit status that `--help` promises.
 fn status(error: &anyhow::Error) -> u8 {
-    if error.is::<LoadError>() { 2 } else { 1 }
+    let lacks = error.is::<CheckError>() || matches!(error.downcast_ref(), Some(RunError::Host(_)));
+    match error {
+        error if error.is::<LoadError>() => 2,
+        _ if lacks => 3,
+        error if error.is::<ClientError>() => 4,
+        _ => 1,
+    }
 }

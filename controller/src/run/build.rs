@@ -13,6 +13,7 @@ use crate::act::mail::{Inbox, mail};
 use crate::act::react::Reaction;
 use crate::act::worker::Workers;
 use crate::act::{Actor, protect};
+use crate::check::{self, Capability, Host, HostPaths};
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
@@ -30,6 +31,7 @@ pub(super) struct Parts {
 }
 
 pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
+    let host = look(config)?;
     let ledger = Arc::new(Ledger::own(&run_dir(config), &config.daemon.cgroup_root)?);
     repair(&ledger);
     let own = cgroup_of(std::process::id().cast_signed()).unwrap_or_default();
@@ -49,7 +51,9 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     }
     let senses = Senses::open(config).map_err(io_error("can't read the host"))?;
     let psi = arm_host_psi(&senses, &reaction);
-    let about = About { capabilities: Vec::new(), guardian: Some(guardian.id()) };
+    let hooks = probes.as_ref().map_or_else(Vec::new, |probes| check::hooks(probes.hooks()));
+    let about =
+        About { capabilities: host.with(hooks).capabilities().to_vec(), guardian: Some(guardian.id()) };
     let reporter = Reporter::start(config, about)?;
     let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
     let mut node = Node::new(config, senses, probes, actor, reporter, ledger, guardian, psi);
@@ -58,6 +62,27 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let discovered = start_discovery(config, own).map_err(io_error("can't start the discovery thread"))?;
     tracing::info!(workloads = node.workloads(), "watching");
     Ok(Parts { node, inbox, discovered })
+}
+
+/// Refuses a host on which nothing can be protected, and says once what is missing on another.
+fn look(config: &Config) -> Result<Host, RunError> {
+    let cgroup = config.daemon.cgroup_root.clone().into();
+    let host = check::probe(&HostPaths { cgroup, ..HostPaths::default() });
+    host.require()?;
+    for capability in host.capabilities() {
+        if let Some(missing) = &capability.missing {
+            let Capability { name, detail, .. } = capability;
+            tracing::warn!(
+                capability = name,
+                detail,
+                lost = missing.lost,
+                mend = missing.mend,
+                "something is missing"
+            );
+        }
+    }
+    tracing::info!(mode = %host.mode(), "looked at the host");
+    Ok(host)
 }
 
 /// What a predecessor left is undone before anything new is set.

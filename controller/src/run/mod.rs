@@ -25,6 +25,9 @@ use crate::sense::discover::Discovery;
 /// Why the daemon could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The host lacks what nothing works without.
+    #[error(transparent)]
+    Host(#[from] crate::check::CheckError),
     /// The ledger can't be had.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

@@ -1,6 +1,7 @@
 //! The configuration as the program uses it. `manifests/plimsoll.yaml` documents every key; reading text into
 //! these types, with every error at once, is in `config::read`.
 
+mod advice;
 mod daemon;
 mod error;
 mod host;
@@ -16,6 +17,7 @@ mod section;
 #[cfg(test)]
 mod tests;
 
+pub use advice::advise;
 pub use error::{ConfigError, Problem};
 pub use node::Node;
 pub use read::read;

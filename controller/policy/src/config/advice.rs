@@ -1,0 +1,55 @@
+//! What is allowed and most likely not meant.
+
+use super::Config;
+use crate::sample::{Preference, Rung};
+
+/// Sentences for people who check a configuration; none of them is an error.
+#[must_use]
+pub fn advise(config: &Config) -> Vec<String> {
+    let rules = &config.workloads;
+    let least = config.protect_priority;
+    let protected = |priority: i32| priority >= least;
+    let mut advice = Vec::new();
+    if rules.is_empty() {
+        advice.push("there are no rules: only what `plimsoll exec` starts is a workload".into());
+    } else if !rules.iter().any(|rule| protected(rule.priority)) {
+        advice.push(format!(
+            "no rule has a priority of {least} (protect_priority) or more: nothing is protected"
+        ));
+    } else if rules.iter().all(|rule| protected(rule.priority) || rule.preference == Preference::Omit) {
+        advice.push("every workload is protected: there is nothing to take memory from".into());
+    }
+    if config.ladder.dry_run {
+        advice.push("ladder.dry_run is on: nothing will be touched".into());
+    }
+    if !config.ladder.rungs.contains(&Rung::Kill) {
+        advice.push(
+            "ladder.rungs lacks kill: when nothing gentler is left, the kernel's OOM killer decides".into(),
+        );
+    }
+    advice
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Find, Rule};
+    use super::*;
+
+    fn with(priorities: &[i32]) -> Vec<String> {
+        let rule = |priority: &i32| Rule {
+            name: format!("p{priority}"),
+            find: Find::Cgroup(format!("p{priority}")),
+            priority: *priority,
+            ..Rule::default()
+        };
+        advise(&Config { workloads: priorities.iter().map(rule).collect(), ..Config::default() })
+    }
+
+    #[test]
+    fn a_node_needs_both_kinds_of_workload() {
+        assert_eq!(with(&[2000, 0]), Vec::<String>::new());
+        assert!(with(&[])[0].contains("no rules"));
+        assert!(with(&[10, 0])[0].contains("nothing is protected"));
+        assert!(with(&[2000, 1000])[0].contains("nothing to take memory from"));
+    }
+}
