@@ -3,6 +3,7 @@
 use super::Turn;
 use super::victims::victims;
 use crate::assess::{Memory, time_for, we_brake_somebody};
+use crate::holding::Holding;
 use crate::plan::{Evidence, Tier};
 use crate::relief::{CRUMBS, residual};
 use crate::roles;
@@ -22,7 +23,7 @@ const PATIENCE: Span = Span::secs(5);
 pub(crate) fn consider(turn: &mut Turn<'_>) {
     let Some(memory) = turn.memory() else { return };
     let needed = needed(turn, &memory);
-    let desperate = needed > Bytes::ZERO && desperate(turn, &memory);
+    let desperate = needed > Bytes::ZERO && desperate(turn, &memory, needed);
     let since = desperate.then(|| turn.state.desperate.unwrap_or(turn.at()).min(turn.at()));
     turn.state.desperate = since;
     let Some(since) = since else { return };
@@ -43,21 +44,34 @@ fn needed(turn: &Turn<'_>, memory: &Memory) -> Bytes {
     above.saturating_sub(turn.pending())
 }
 
-/// Whether waiting is worse. A level alone is not: something must still be growing, or the protected suffer.
-fn desperate(turn: &Turn<'_>, memory: &Memory) -> bool {
+/// Whether waiting is worse. A level alone is not: something must still be growing, or the protected suffer. Where
+/// what is needed fits into swap the kernel can move it there, and growth alone means waiting, not dying.
+fn desperate(turn: &Turn<'_>, memory: &Memory, needed: Bytes) -> bool {
     let host = &turn.config.host;
     let report = &turn.assessed.report;
     let used = report.used.unwrap_or_default();
     let falling = residual(memory, turn.just_stopped());
-    let too_late = time_for(memory.headroom, falling).is_some_and(|left| left < kill_takes(turn));
+    let swaps = swappable(turn, memory) >= needed;
+    let too_late = !swaps && time_for(memory.headroom, falling).is_some_and(|left| left < kill_takes(turn));
     let panic = report.thrash_per_second.zip(host.emergency.thrash).is_some_and(|(t, limit)| t >= limit);
     let stalled = report.stall.is_some_and(|s| s >= host.emergency.stall);
-    let full = used >= host.emergency.used && (falling > Bytes::ZERO || suffering(turn));
+    let full = used >= host.emergency.used && ((falling > Bytes::ZERO && !swaps) || suffering(turn));
     match turn.tier() {
         Tier::Emergency => full || too_late || (used >= host.critical.leave && (panic || stalled)),
         Tier::Critical => too_late || (used >= host.critical.leave && panic),
         _ => false,
     }
+}
+
+/// Anon of the expendable for which swap has room.
+fn swappable(turn: &Turn<'_>, memory: &Memory) -> Bytes {
+    let of = |w| Holding::of(w, memory.swap_free, &turn.config.ladder).map(|h| h.swappable);
+    let all: Bytes = turn
+        .tracked()
+        .filter(|(_, w, _)| roles::is_eligible(turn.config, w))
+        .filter_map(|(_, w, _)| of(w))
+        .sum();
+    all.min(memory.swap_free)
 }
 
 /// How long before exhaustion the kill has to begin.

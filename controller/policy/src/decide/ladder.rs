@@ -92,7 +92,7 @@ fn serve(turn: &mut Turn<'_>, id: &WorkloadId, strongest: Rung, need: &mut Need)
     }
 }
 
-/// The gentlest rung that is enough; where none is, the gentlest of those that give most. Never lower than now.
+/// The gentlest rung that is enough; where none is, the one that gives most. Never lower than now.
 fn choose(
     turn: &Turn<'_>,
     workload: &Workload,
@@ -109,7 +109,9 @@ fn choose(
         }
         if rung > now && rung <= reach(turn, candidate, strongest) && open(turn, workload, candidate, rung) {
             let given = relief(rung);
-            if worthwhile(given) && given.total() > best.1.total() {
+            // Where nothing is enough, what is reclaimed must at least not come back: a frozen one can't refault.
+            let keeps = rung == Rung::Freeze && given.bytes >= CRUMBS && given.total() == best.1.total();
+            if worthwhile(given) && (keeps || given.total() > best.1.total()) {
                 best = (rung, given);
             }
         }

@@ -1,7 +1,7 @@
 //! What became of earlier actions: yields are learned, second looks are respected, the gate's stops are taken over.
 
 use super::Turn;
-use crate::plan::{Act, ActResult, Evidence, Outcome};
+use crate::plan::{Act, ActResult, Evidence, Outcome, Tier};
 use crate::sample::{Rung, WorkloadId};
 use crate::state::{Learned, Track};
 use crate::units::{Bytes, Monotonic, Share, Span};
@@ -30,9 +30,22 @@ fn take(turn: &mut Turn<'_>, outcome: &Outcome) {
             }
         }
         (Act::Freeze | Act::Kill, ActResult::Withdrawn) if matches(track, outcome) => {
-            turn.put(&outcome.workload, Rung::Free, Vec::new());
+            withdraw(turn, &outcome.workload);
         }
         _ => {}
+    }
+}
+
+/// A kill is decided anew from the bottom up. A freeze stands while the host is short: the second look saw no more
+/// than that nothing grew in that instant, which is no reason to start over.
+fn withdraw(turn: &mut Turn<'_>, id: &WorkloadId) {
+    let kill = turn.state.workloads.get(id).is_some_and(|t| t.held.rung == Rung::Kill);
+    let frozen = turn.sample.workloads.get(id).is_some_and(|w| w.frozen == Some(true));
+    if kill && frozen {
+        // It was frozen before; that a kill is not needed is no reason to thaw it.
+        turn.put(id, Rung::Freeze, turn.because([]));
+    } else if kill || turn.tier() < Tier::Constrained {
+        turn.put(id, Rung::Free, Vec::new());
     }
 }
 

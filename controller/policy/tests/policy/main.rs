@@ -5,5 +5,7 @@ mod arbitrary;
 mod invariants;
 mod machine;
 mod properties;
+mod scenarios;
 mod stories;
+mod transcript;
 mod worlds;

@@ -22,17 +22,15 @@ impl Machine {
         }
         let after = self.processes.values().map(|p| p.psi_us).sum::<u64>();
         self.psi_us += (after - before).min(TICK_MS * 1000);
-        assert!(self.processes.values().map(|p| p.resident()).sum::<u64>() + self.system <= self.total);
+        assert!(
+            self.processes.values().map(super::Process::resident).sum::<u64>() + self.system <= self.total
+        );
         assert!(self.processes.values().map(|p| p.swap).sum::<u64>() <= self.swap_total);
     }
 
     fn live(&mut self, id: &WorkloadId) {
         let now = self.now_ms;
-        let process = &self.processes[id];
-        if let Habit::Burst { drop_ms, .. } = process.habit
-            && now >= drop_ms
-            && process.anon + process.swap > process.start
-        {
+        if self.processes[id].drops(now) {
             self.give_back(id);
         }
         let (anon, file) = self.processes[id].appetite(now);
@@ -151,7 +149,7 @@ impl Machine {
         (process.anon, process.file, process.swap, process.model) = (0, 0, 0, 0);
     }
 
-    pub(super) fn entry(&mut self, id: &WorkloadId) -> &mut super::Process {
+    pub(crate) fn entry(&mut self, id: &WorkloadId) -> &mut super::Process {
         self.processes.get_mut(id).expect("an id of the machine's own")
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use plimsoll_policy::config::Config;
 use plimsoll_policy::pass::{Pass, step};
 use plimsoll_policy::plan::Outcome;
-use plimsoll_policy::sample::{Host, Meminfo, Psi, Sample, Spec, Trigger, WorkloadId};
+use plimsoll_policy::sample::{Host, Meminfo, Psi, Sample, Spec, Trigger, Workload, WorkloadId};
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::{Bytes, Monotonic, Span};
 
@@ -38,7 +38,7 @@ pub(crate) struct Machine {
     /// Names of what we killed.
     pub(crate) killed: Vec<String>,
     pub(crate) psi_us: u64,
-    /// Meminfo is not to be read in these milliseconds.
+    /// Nothing can be read in these milliseconds.
     pub(crate) gap: std::ops::Range<u64>,
     next_ms: u64,
 }
@@ -128,10 +128,15 @@ impl Machine {
         let at = self.at();
         let host = Host {
             meminfo: self.meminfo(),
-            psi: Some(Psi { some_us: self.psi_us, full_us: self.psi_us / 2 }),
+            psi: (!self.gap.contains(&self.now_ms))
+                .then_some(Psi { some_us: self.psi_us, full_us: self.psi_us / 2 }),
             ..Host::default()
         };
-        let workloads = self.processes.iter_mut().map(|(id, p)| (id.clone(), p.read(at))).collect();
+        let blind = self.gap.contains(&self.now_ms);
+        let read = |p: &mut Process| {
+            if blind { Workload { spec: p.spec.clone(), ..Workload::default() } } else { p.read(at) }
+        };
+        let workloads = self.processes.iter_mut().map(|(id, p)| (id.clone(), read(p))).collect();
         let outcomes = std::mem::take(&mut self.outcomes);
         Sample { at, trigger: Trigger::Timer, host, workloads, outcomes, gaps: Vec::new() }
     }

@@ -17,6 +17,8 @@ pub(crate) enum Habit {
     Grow { rate: u64, from_ms: u64, until: u64 },
     /// The same, and gives it all back at `drop_ms`.
     Burst { rate: u64, from_ms: u64, until: u64, drop_ms: u64 },
+    /// Grows by `rate` MiB/s to `until` MiB, gives it all back, and begins anew every `every_ms`.
+    Saw { rate: u64, until: u64, every_ms: u64 },
     /// Reads `rate` MiB/s of a file that is larger than the memory.
     Scan { rate: u64 },
     /// Maps a model file of `size` MiB, `rate` MiB/s, from `from_ms`.
@@ -94,11 +96,21 @@ impl Process {
             Habit::Burst { rate, from_ms, until, drop_ms } if (from_ms..drop_ms).contains(&now) => {
                 (step(rate).min((until * MIB).saturating_sub(has)), 0)
             }
+            Habit::Saw { rate, until, .. } => (step(rate).min((until * MIB).saturating_sub(has)), 0),
             Habit::Scan { rate } => (0, step(rate)),
             Habit::Load { rate, from_ms, size } if now >= from_ms && self.model < size * MIB => {
                 (0, step(rate).min(size * MIB - self.model))
             }
             _ => (0, 0),
+        }
+    }
+
+    /// Whether it gives back what it took, now.
+    pub(crate) fn drops(&self, now: u64) -> bool {
+        match self.habit {
+            Habit::Burst { drop_ms, .. } => now >= drop_ms && self.anon + self.swap > self.start,
+            Habit::Saw { every_ms, .. } => now.is_multiple_of(every_ms),
+            _ => false,
         }
     }
 

@@ -1,0 +1,28 @@
+//! A story as people read it: a line wherever the tier, a rung or the gate changed.
+
+use std::fmt::Write;
+
+use plimsoll_policy::pass::Pass;
+use plimsoll_policy::sample::{Rung, Sample};
+use plimsoll_policy::units::Monotonic;
+
+/// What changes are told of.
+pub(crate) fn standing(pass: &Pass) -> String {
+    let mut text = pass.assessment.tier.to_string();
+    for (id, wanted) in pass.plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free) {
+        let _ = write!(text, ", {id} {}", wanted.rung);
+    }
+    if pass.plan.gate.armed() {
+        text.push_str(", gate");
+    }
+    text
+}
+
+/// One line: seconds since the first sample, the used share, what stands, and why.
+pub(crate) fn line(begun: Monotonic, sample: &Sample, pass: &Pass) -> String {
+    let ms = sample.at.since(begun).0 / 1_000_000;
+    let used = pass.assessment.used.map_or("gap".into(), |u| u.to_string());
+    let because = pass.assessment.because.as_ref().map(|b| serde_json::to_value(b).unwrap());
+    let signal = because.as_ref().and_then(|b| b["signal"].as_str()).unwrap_or("-");
+    format!("{:>3}.{:03}  {used:>6}  {signal:<8}  {}\n", ms / 1000, ms % 1000, standing(pass))
+}
