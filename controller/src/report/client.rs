@@ -75,7 +75,8 @@ async fn get(stream: TcpStream, host: &str) -> Result<Bytes, String> {
         .map_err(|error| error.to_string())?;
     let request = Request::get("/status").header(header::HOST, host).body(Empty::<Bytes>::new());
     let request = request.map_err(|error| error.to_string())?;
-    let answer = async {
+    // It owns the sender: the connection ends when that is dropped.
+    let answer = async move {
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         if !response.status().is_success() {
             return Err(format!("it says {}", response.status()));

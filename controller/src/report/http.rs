@@ -1,7 +1,7 @@
 //! The HTTP side: `/metrics`, `/healthz`, `/readyz`, `/status`, and the keeper of what they show. One thread, apart from
 //! everything that protects: a scrape that hangs hangs alone.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::state::State;
@@ -18,7 +18,7 @@ use super::status::Status;
 use super::{Record, ReportError, metrics};
 
 /// Passes that may wait for the keeper.
-const WAITING: usize = 16;
+const WAITING: usize = 64;
 
 /// What the keeper writes and a scrape reads. No pass ever locks it.
 #[derive(Debug)]
@@ -38,25 +38,27 @@ impl Shared {
 /// The thread, and the way to it.
 pub(super) struct Server {
     keeper: Sender<Arc<Record>>,
+    /// Where it listens: the port is the kernel's choice where 0 was asked for.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests connect to a port of the kernel's choice"))]
+    address: SocketAddr,
 }
 
 impl Server {
     /// Takes the address and starts the thread.
     pub(super) fn start(address: SocketAddr, state: State) -> Result<Self, ReportError> {
         let listen = |error| ReportError::Listen { address, error };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(listen)?;
-        let listener = runtime.block_on(TcpListener::bind(address)).map_err(listen)?;
+        let listener = TcpListener::bind(address).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
         let (keeper, records) = channel(WAITING);
-        let shared = Arc::new(Shared::new(state));
+        let thread = |error| ReportError::Thread { name: "HTTP", error };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(thread)?;
         thread::Builder::new()
             .name("plimsoll-http".into())
-            .spawn(move || runtime.block_on(serve(listener, records, shared)))
-            .map_err(|error| ReportError::Thread { name: "HTTP", error })?;
-        Ok(Self { keeper })
+            .spawn(move || runtime.block_on(serve(listener, records, Arc::new(Shared::new(state)))))
+            .map_err(thread)?;
+        tracing::info!(%address, "listening for HTTP");
+        Ok(Self { keeper, address })
     }
 
     /// Shows a pass from now on. A keeper that is behind will show a later one.
@@ -67,16 +69,16 @@ impl Server {
 
 /// Until the reporter is gone.
 async fn serve(listener: TcpListener, mut records: Receiver<Arc<Record>>, shared: Arc<Shared>) {
+    let routes = routes(Arc::clone(&shared));
     let keep = async {
         while let Some(record) = records.recv().await {
             shared.lock().apply(record);
         }
     };
+    let answer = async { axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await };
     tokio::select! {
         () = keep => {}
-        ended = axum::serve(listener, routes(Arc::clone(&shared))) => {
-            tracing::error!(error = ?ended.err(), "HTTP has ended; metrics and status are gone");
-        }
+        ended = answer => tracing::error!(error = ?ended.err(), "HTTP has ended; metrics and status are gone"),
     }
 }
 
@@ -123,3 +125,6 @@ fn stuck() -> Response {
 fn answer(code: StatusCode, sentence: &'static str) -> Response {
     (code, sentence).into_response()
 }
+
+#[cfg(test)]
+mod tests;
