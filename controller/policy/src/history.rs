@@ -91,26 +91,27 @@ impl Trend {
         self.push(at, value);
     }
 
-    /// Change per second over the last 150 ms or so; `None` where two readings far enough apart are missing.
-    pub(crate) fn rate(&self) -> Option<i64> {
-        let last = self.last?;
+    /// Change per second over the last 150 ms or so; `None` where two readings far enough apart are missing, or
+    /// the last one is no longer of the present.
+    pub(crate) fn rate(&self, now: Monotonic) -> Option<i64> {
+        let last = self.last.filter(|last| now.since(last.at) <= STALE)?;
         Some(self.short.base(last.at, SHORT)?.rate_to(last))
     }
 
     /// Growth per second that is quick to see a burst and slow to believe that one is over: the short rate,
     /// or its mean with the long one where that is larger and the value still grows.
-    pub(crate) fn growth(&self) -> Option<i64> {
-        self.rising(1)
+    pub(crate) fn growth(&self, now: Monotonic) -> Option<i64> {
+        self.rising(now, 1)
     }
 
     /// The same for a value that falls.
-    pub(crate) fn decline(&self) -> Option<i64> {
-        self.rising(-1)
+    pub(crate) fn decline(&self, now: Monotonic) -> Option<i64> {
+        self.rising(now, -1)
     }
 
-    fn rising(&self, sign: i64) -> Option<i64> {
+    fn rising(&self, now: Monotonic, sign: i64) -> Option<i64> {
         let last = self.last?;
-        let short = self.rate()?.saturating_mul(sign);
+        let short = self.rate(now)?.saturating_mul(sign);
         let base = self.long.0.iter().find(|p| last.at.since(p.at) <= STALE && p.at < last.at);
         let long = base.map_or(short, |base| base.rate_to(last).saturating_mul(sign));
         Some(if short > 0 && long > short { short / 2 + long / 2 } else { short })
@@ -139,9 +140,9 @@ mod tests {
         let mut trend = Trend::default();
         trend.push(at(1000), 0);
         trend.push(at(1001), 1 << 20);
-        assert_eq!(trend.rate(), None);
+        assert_eq!(trend.rate(at(1001)), None);
         trend.push(at(1100), 1 << 20);
-        assert_eq!(trend.rate(), Some(10 << 20));
+        assert_eq!(trend.rate(at(1100)), Some(10 << 20));
     }
 
     #[test]
@@ -153,11 +154,12 @@ mod tests {
         for i in 20..26 {
             trend.push(at(i * 50), (i - 19) * 1000);
         }
-        assert_eq!(trend.growth(), Some(20_000));
+        assert_eq!(trend.growth(at(1250)), Some(20_000));
         for i in 26..40 {
             trend.push(at(i * 50), 6000);
         }
-        assert_eq!(trend.growth(), Some(0));
+        assert_eq!(trend.growth(at(1950)), Some(0));
+        assert_eq!(trend.growth(at(9000)), None, "old readings say nothing of the present");
     }
 
     #[test]
@@ -168,7 +170,7 @@ mod tests {
         trend.push(at(59_900), 900);
         assert_eq!(trend.last(), Some(5));
         trend.push(at(100), 7);
-        assert_eq!((trend.last(), trend.rate()), (Some(7), None));
+        assert_eq!((trend.last(), trend.rate(at(100))), (Some(7), None));
     }
 
     #[test]
@@ -176,6 +178,6 @@ mod tests {
         let mut trend = Trend::default();
         trend.push_counter(at(0), 100);
         trend.push_counter(at(100), 3);
-        assert_eq!(trend.rate(), None);
+        assert_eq!(trend.rate(at(100)), None);
     }
 }

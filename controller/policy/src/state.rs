@@ -26,6 +26,8 @@ pub struct State {
     pub workloads: BTreeMap<WorkloadId, Track>,
     /// The gate as the last plan left it: a workload found frozen that was a target was stopped by it.
     pub gate: Gate,
+    /// When the gate was last called for.
+    pub gate_due: Option<Monotonic>,
     /// Since when survival has been at stake.
     pub desperate: Option<Monotonic>,
     /// When a workload was last given back what had been taken.

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::roles;
 use crate::sample::{Meminfo, MemoryStat, Sample, WorkloadId};
 use crate::state::State;
-use crate::units::Bytes;
+use crate::units::{Bytes, Monotonic};
 
 /// A decline of less than this part of the memory per second is noise: it would take longer than four minutes.
 const NOISE_PART: u64 = 256;
@@ -21,7 +21,7 @@ pub(crate) fn memory(
     growth: &BTreeMap<WorkloadId, i64>,
 ) -> Option<Memory> {
     let meminfo = sample.host.meminfo.filter(|m| m.total > Bytes::ZERO)?;
-    let decline = decline(state, meminfo.total);
+    let decline = decline(state, meminfo.total, sample.at);
     let of_protected = roles::protected(config, sample)
         .filter_map(|(id, _)| growth.get(id))
         .fold(Bytes::ZERO, |sum, &g| sum + positive(g));
@@ -55,8 +55,8 @@ fn in_use(config: &Config, sample: &Sample) -> Bytes {
 
 /// How fast `MemAvailable` falls. The raw figure, since `in_use` moves in steps whenever `memory.stat` is read
 /// again, and a step is no rate.
-fn decline(state: &State, total: Bytes) -> Bytes {
-    let falling = state.available.decline().map_or(Bytes::ZERO, positive);
+fn decline(state: &State, total: Bytes, now: Monotonic) -> Bytes {
+    let falling = state.available.decline(now).map_or(Bytes::ZERO, positive);
     if falling.0 < total.0 / NOISE_PART { Bytes::ZERO } else { falling }
 }
 

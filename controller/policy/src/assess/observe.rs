@@ -56,7 +56,7 @@ fn take(track: &mut Track, workload: &Workload, at: Monotonic) {
 
 /// Growth of every workload whose history gives one.
 pub(crate) fn growth(state: &State, sample: &Sample) -> BTreeMap<WorkloadId, i64> {
-    let of = |id: &WorkloadId| Some((id.clone(), state.workloads.get(id)?.usage.growth()?));
+    let of = |id: &WorkloadId| Some((id.clone(), state.workloads.get(id)?.usage.growth(sample.at)?));
     sample.workloads.iter().filter(|(_, w)| w.current.is_some()).filter_map(|(id, _)| of(id)).collect()
 }
 

@@ -30,15 +30,15 @@ pub(crate) fn thrash(
 ) -> Option<u64> {
     let of = |(id, _): (&WorkloadId, _)| {
         let track = state.workloads.get_mut(id)?;
-        let raw = rate(track, growth.get(id).copied().unwrap_or(0))?;
+        let raw = rate(track, growth.get(id).copied().unwrap_or(0), sample.at)?;
         Some(smooth(track, raw, sample.at))
     };
     roles::protected(config, sample).filter_map(of).max()
 }
 
-fn rate(track: &Track, growth: i64) -> Option<u64> {
-    let refaults = track.refaults.rate().map(|r| positive(r).0);
-    let faults = track.major_faults.rate().map(|r| positive(r).0);
+fn rate(track: &Track, growth: i64, now: Monotonic) -> Option<u64> {
+    let refaults = track.refaults.rate(now).map(|r| positive(r).0);
+    let faults = track.major_faults.rate(now).map(|r| positive(r).0);
     let (Some(refaults), Some(faults)) = (refaults, faults) else {
         return refaults.or_else(|| Some(unexplained(faults?, growth)));
     };

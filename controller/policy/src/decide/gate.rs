@@ -9,19 +9,26 @@ use crate::units::Span;
 
 /// The gate is armed where memory might run out within this time.
 const ARM_AHEAD: Span = Span::secs(10);
+/// It stays armed for this long: attaching a program has its price, and forecasts come and go.
+const LINGER: Span = Span::secs(2);
 /// Direct reclaim with caches left is no emergency: the host must be near elevated within this time.
 const NEAR: Span = Span::secs(2);
 
 pub(crate) fn arm(turn: &mut Turn<'_>) {
     // On a gap the gate stays as it is, less those that are gone.
-    let armed = turn.memory().map_or(turn.state.gate.armed(), |m| due(turn, &m));
+    let due = turn.memory().map_or(turn.state.gate.armed(), |m| due(turn, &m));
+    if due {
+        turn.state.gate_due = Some(turn.at());
+    }
+    let armed =
+        turn.config.ladder.gate && turn.state.gate_due.is_some_and(|last| turn.at().since(last) < LINGER);
     turn.state.gate = if armed { gate(turn) } else { Gate::default() };
 }
 
 fn due(turn: &Turn<'_>, memory: &Memory) -> bool {
     let soon = turn.assessed.report.forecast.is_some_and(|left| left < ARM_AHEAD);
     let near = memory.above(turn.config.host.elevated.leave, memory.decline, NEAR).0 > 0;
-    turn.config.ladder.gate && near && (soon || turn.tier() >= Tier::Constrained)
+    near && (soon || turn.tier() >= Tier::Constrained)
 }
 
 /// The lowest priority only: the gate can't choose, and must not stop one above another that would do.

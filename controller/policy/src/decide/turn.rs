@@ -72,14 +72,11 @@ impl<'a> Turn<'a> {
         Some(Candidate { holding, track, growth: if braked { 0 } else { growth } })
     }
 
-    /// Growth of which the rates still tell although it has just been stopped.
+    /// Growth that is still in the rate of decline although it has just been stopped.
     pub(crate) fn just_stopped(&self) -> Bytes {
         let recent =
             |t: &Track| t.held.rung >= Rung::Throttle && self.at().since(t.held.since) <= self.grace();
-        self.tracked()
-            .filter(|(_, _, t)| recent(t))
-            .map(|(id, _, t)| positive(t.held.growth.max(self.growth(id))))
-            .sum()
+        self.tracked().filter(|(_, _, t)| recent(t)).map(|(id, ..)| positive(self.growth(id))).sum()
     }
 
     /// Bytes that kills under way are about to give back.

@@ -11,13 +11,14 @@ const PLENTY: Bytes = Bytes::mib(64);
 const CRUMBS: Bytes = Bytes::mib(4);
 
 pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
+    let claimed = claimed(case, plan);
     for (id, wanted) in &plan.workloads {
         let Some(workload) = case.sample.workloads.get(id) else { continue };
         if wanted.rung > Rung::Free && out_of_bounds(case, workload) {
             let message = format!("{} of a workload that may not be touched", wanted.rung);
             findings.push(fatal(Some(id), 2, message));
         } else if raised(case, id, wanted)
-            && let Some(spared) = spared(case, plan, workload, wanted.rung)
+            && let Some(spared) = spared(case, plan, claimed, workload, wanted.rung)
         {
             let message =
                 format!("{} while {spared} of lower priority still has memory to give", wanted.rung);
@@ -26,6 +27,12 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     }
     gate(case, plan, findings);
     kills(case, plan, findings);
+}
+
+/// Swap that those who yield already may fill.
+fn claimed(case: Case<'_>, plan: &Plan) -> Bytes {
+    let yielding = plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free);
+    yielding.filter_map(|(id, _)| case.sample.workloads.get(id)?.current).sum()
 }
 
 fn out_of_bounds(case: Case<'_>, workload: &Workload) -> bool {
@@ -37,13 +44,19 @@ fn raised(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> bool {
 }
 
 /// A workload that should have yielded before this one.
-fn spared<'a>(case: Case<'a>, plan: &Plan, above: &Workload, rung: Rung) -> Option<&'a WorkloadId> {
+fn spared<'a>(
+    case: Case<'a>,
+    plan: &Plan,
+    claimed: Bytes,
+    above: &Workload,
+    rung: Rung,
+) -> Option<&'a WorkloadId> {
     let free = |id: &WorkloadId| plan.workloads.get(id).map_or(Rung::Free, |w| w.rung);
     case.sample.workloads.iter().map(|(id, w)| (id, w, free(id))).find_map(|(id, w, now)| {
         let lower = rank(w) < rank(above) && !out_of_bounds(case, w) && w.populated != Some(false);
         let spared = match rung {
             Rung::Kill => now < Rung::Kill && could_die(case, w),
-            _ => now == Rung::Free && could_shrink(case, plan, id, w),
+            _ => now == Rung::Free && could_shrink(case, claimed, id, w),
         };
         (lower && spared).then_some(id)
     })
@@ -63,16 +76,10 @@ fn could_die(case: Case<'_>, workload: &Workload) -> bool {
 }
 
 /// Whether it has anon that would fit into swap beside that of those whose turn came before, and gave well so far.
-fn could_shrink(case: Case<'_>, plan: &Plan, id: &WorkloadId, workload: &Workload) -> bool {
+fn could_shrink(case: Case<'_>, claimed: Bytes, id: &WorkloadId, workload: &Workload) -> bool {
     let Some(former) = case.before.0.get(id) else { return false };
     let Some(stat) = workload.stat.filter(|_| workload.current.is_some()) else { return false };
     let swap = case.sample.host.meminfo.map_or(Bytes::ZERO, |m| m.swap_free);
-    let claimed: Bytes = plan
-        .workloads
-        .iter()
-        .filter(|(_, w)| w.rung > Rung::Free)
-        .filter_map(|(id, _)| case.sample.workloads.get(id)?.current)
-        .sum();
     let room = match workload.swap_max {
         Some(Limit::Bytes(max)) => max.saturating_sub(workload.swap.unwrap_or_default()),
         _ => Bytes(u64::MAX),
