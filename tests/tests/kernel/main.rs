@@ -1,2 +1,3 @@
 //! Tests that need root and a real kernel. `cargo xtask vm` builds them and runs each in a process of its own.
 mod guest;
+mod probes;

@@ -24,6 +24,8 @@ impl Child {
             .args(["--exact", "probes::child::body", "--nocapture"])
             .env(TASK, task)
             .env(CGROUP, group.path())
+            // Every allocation is mapped anew, and so faults anew.
+            .env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -38,10 +40,6 @@ impl Child {
     /// Lets a task that waits go on.
     pub(super) fn go(&mut self) {
         self.process.stdin.take().expect("goes once").write_all(b"go").expect("the child waits");
-    }
-
-    pub(super) fn finish(&mut self) {
-        self.process.wait().expect("our own child");
     }
 
     pub(super) fn is_gone(&mut self) -> bool {
@@ -78,7 +76,7 @@ fn body() {
     match [words.next(), words.next(), words.next()] {
         [Some("eat"), Some(mib), None] => eat(mib.parse().expect("a number")),
         [Some("churn"), None, None] => loop {
-            fill(4);
+            fill(1);
         },
         [Some("touch"), Some(mib), None] => {
             let mut held = fill(mib.parse().expect("a number"));
