@@ -1,4 +1,5 @@
 //! The program as people meet it: every kind of bad configuration, and what is not there.
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

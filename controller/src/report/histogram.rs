@@ -26,11 +26,6 @@ impl Histogram {
         self.sum_seconds
     }
 
-    /// How many were counted.
-    pub(super) fn count(&self) -> u64 {
-        self.classes.iter().sum()
-    }
-
     /// Each bound with the number of its class alone.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
         BOUNDS.into_iter().chain([f64::MAX]).zip(self.classes).collect()
@@ -49,7 +44,6 @@ mod tests {
         }
         let filled: Vec<_> = histogram.buckets().into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(filled, [(0.0001, 1), (0.001, 1), (0.0025, 1), (f64::MAX, 1)]);
-        assert_eq!(histogram.count(), 4);
         assert!((histogram.sum() - 60.003).abs() < 1e-9);
     }
 }

@@ -1,6 +1,7 @@
 //! The HTTP side: `/metrics`, `/healthz`, `/readyz`, `/status`, and the keeper of what they show. One thread, apart from
 //! everything that protects: a scrape that hangs hangs alone.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -10,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use plimsoll_ebpf::Histogram;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -35,9 +37,17 @@ impl Shared {
     }
 }
 
+/// What the keeper is told.
+pub(super) enum News {
+    /// A pass was made.
+    Pass(Arc<Record>),
+    /// Reclaim stalls by cgroup id, cumulative.
+    Stalls(BTreeMap<u64, Histogram>),
+}
+
 /// The thread, and the way to it.
 pub(super) struct Server {
-    keeper: Sender<Arc<Record>>,
+    keeper: Sender<News>,
     /// Where it listens: the port is the kernel's choice where 0 was asked for.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests connect to a port of the kernel's choice"))]
     address: SocketAddr,
@@ -50,29 +60,32 @@ impl Server {
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let (keeper, records) = channel(WAITING);
+        let (keeper, news) = channel(WAITING);
         let thread = |error| ReportError::Thread { name: "HTTP", error };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(thread)?;
         thread::Builder::new()
             .name("plimsoll-http".into())
-            .spawn(move || runtime.block_on(serve(listener, records, Arc::new(Shared::new(state)))))
+            .spawn(move || runtime.block_on(serve(listener, news, Arc::new(Shared::new(state)))))
             .map_err(thread)?;
         tracing::info!(%address, "listening for HTTP");
         Ok(Self { keeper, address })
     }
 
-    /// Shows a pass from now on. A keeper that is behind will show a later one.
-    pub(super) fn show(&self, record: Arc<Record>) {
-        let _ = self.keeper.try_send(record);
+    /// Shows this from now on. A keeper that is behind will show what comes later.
+    pub(super) fn show(&self, news: News) {
+        let _ = self.keeper.try_send(news);
     }
 }
 
 /// Until the reporter is gone.
-async fn serve(listener: TcpListener, mut records: Receiver<Arc<Record>>, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, mut news: Receiver<News>, shared: Arc<Shared>) {
     let routes = routes(Arc::clone(&shared));
     let keep = async {
-        while let Some(record) = records.recv().await {
-            shared.lock().apply(record);
+        while let Some(news) = news.recv().await {
+            match news {
+                News::Pass(record) => shared.lock().apply(record),
+                News::Stalls(stalls) => shared.lock().stalls = stalls,
+            }
         }
     };
     let answer = async { axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await };

@@ -10,10 +10,12 @@ mod screen;
 mod state;
 pub mod status;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_ebpf::Histogram;
 use plimsoll_policy::config::Config;
 use plimsoll_policy::plan::{Assessment, Finding, Plan};
 use plimsoll_policy::sample::Sample;
@@ -21,7 +23,7 @@ use plimsoll_policy::units::Span;
 
 pub use self::about::About;
 pub use self::client::{ClientError, status};
-use self::http::Server;
+use self::http::{News, Server};
 use self::journal::Journal;
 pub use self::screen::render;
 use self::state::State;
@@ -121,7 +123,14 @@ impl Reporter {
             journal.write(Arc::clone(&record));
         }
         if let Some(server) = &self.server {
-            server.show(record);
+            server.show(News::Pass(record));
+        }
+    }
+
+    /// Hands over the reclaim stalls that eBPF counted, by cgroup id. Every few seconds is enough.
+    pub fn stalls(&self, stalls: BTreeMap<u64, Histogram>) {
+        if let Some(server) = &self.server {
+            server.show(News::Stalls(stalls));
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct State {
     /// The slowest that passes follow each other when all is well.
     calm: Duration,
     pub(super) last: Option<(Instant, Arc<Record>)>,
+    /// Reclaim stalls by cgroup id.
+    pub(super) stalls: BTreeMap<u64, plimsoll_ebpf::Histogram>,
     pub(super) totals: Totals,
     looks: VecDeque<Monotonic>,
 }
@@ -60,6 +62,7 @@ impl State {
             started: Instant::now(),
             calm: config.pace.calm.into(),
             last: None,
+            stalls: BTreeMap::new(),
             totals: Totals::default(),
             looks: VecDeque::new(),
         }

@@ -9,6 +9,7 @@ use plimsoll_policy::config::Config;
 use plimsoll_policy::pass::{Pass, step};
 use plimsoll_policy::plan::{Gate, Outcome, Plan, Tier};
 use plimsoll_policy::sample::{Rung, Trigger, WorkloadId};
+use plimsoll_policy::units::Monotonic;
 use plimsoll_policy::state::State;
 
 use super::RunError;
@@ -42,6 +43,7 @@ pub(super) struct Node {
     refused: Vec<String>,
     tier: Tier,
     rungs: BTreeMap<WorkloadId, Rung>,
+    stalls_shown: Monotonic,
 }
 
 impl Node {
@@ -74,6 +76,7 @@ impl Node {
             refused: Vec::new(),
             tier: Tier::Normal,
             rungs: BTreeMap::new(),
+            stalls_shown: Monotonic::default(),
         }
     }
 
@@ -180,6 +183,7 @@ impl Node {
             findings: &findings,
             took: now().since(begun),
         });
+        self.show_stalls(begun);
         plan.next.into()
     }
 
@@ -188,6 +192,17 @@ impl Node {
         let cgroups =
             probes.read().map_err(|error| tracing::debug!(error = %error, "can't read the probes")).ok();
         Counted { cgroups, host: probes.host().ok() }
+    }
+
+    /// Histograms are for people, no decision needs them: they are read as seldom as `memory.stat`.
+    fn show_stalls(&mut self, now: Monotonic) {
+        if now.since(self.stalls_shown) < self.config.pace.stat {
+            return;
+        }
+        self.stalls_shown = now;
+        if let Some(Ok(stalls)) = self.probes.as_mut().map(Probes::histograms) {
+            self.reporter.stalls(stalls);
+        }
     }
 
     /// Says once that the tier or a rung changed.

@@ -55,7 +55,7 @@ fn ready_means_that_a_pass_was_made() {
         "{answer}"
     );
     assert!(get(&server, "/healthz").starts_with("HTTP/1.1 200 "), "it may still come");
-    server.show(record());
+    server.show(News::Pass(record()));
     until(|| get(&server, "/readyz").starts_with("HTTP/1.1 200 "));
 }
 
@@ -90,7 +90,7 @@ fn a_scraper_gets_openmetrics() {
 #[tokio::test]
 async fn status_arrives_as_it_was_sent() {
     let server = server();
-    server.show(record());
+    server.show(News::Pass(record()));
     let url = format!("http://{}", server.address);
     until(|| get(&server, "/readyz").starts_with("HTTP/1.1 200 "));
     let status = client::status(&url).await.unwrap();

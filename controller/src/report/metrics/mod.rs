@@ -83,9 +83,14 @@ impl Samples<'_> {
     }
 
     fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) -> fmt::Result {
+        self.classes(labels, histogram.sum(), &histogram.buckets())
+    }
+
+    /// A histogram by its sum and, for each upper bound, the number of its class alone.
+    fn classes(&mut self, labels: Labels<'_>, sum: f64, classes: &[(f64, u64)]) -> fmt::Result {
         let none = None::<&HashMap<usize, Exemplar<NoLabelSet, f64>>>;
-        let (sum, count, buckets) = (histogram.sum(), histogram.count(), histogram.buckets());
-        self.series(labels, |series| series.encode_histogram(sum, count, &buckets, none))
+        let count = classes.iter().map(|(_, count)| count).sum();
+        self.series(labels, |series| series.encode_histogram(sum, count, classes, none))
     }
 
     /// A series without labels has no braces.

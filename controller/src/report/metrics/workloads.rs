@@ -5,7 +5,7 @@ use std::fmt;
 use plimsoll_policy::plan::Wanted;
 use plimsoll_policy::sample::{Probes, Rung, Workload};
 use plimsoll_policy::units::{Bytes, Limit, Span};
-use prometheus_client::metrics::MetricType::{Counter, Gauge};
+use prometheus_client::metrics::MetricType::{Counter, Gauge, Histogram};
 
 use super::{Family, Labels, Samples};
 use crate::report::state::State;
@@ -81,6 +81,12 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "plimsoll_workload_reclaim_stall_seconds",
+        help: "How long single reclaims made its tasks wait, counted by eBPF. Above 10 ms clients notice.",
+        kind: Histogram,
+        samples: stalls,
+    },
+    Family {
         name: "plimsoll_workload_major_faults",
         help: "Major page faults counted by eBPF.",
         kind: Counter,
@@ -119,6 +125,32 @@ fn probes(
     })
 }
 
+fn stalls(state: &State, out: &mut Samples<'_>) -> fmt::Result {
+    let Some((_, record)) = &state.last else { return Ok(()) };
+    for (id, seen) in &record.sample.workloads {
+        if let Some(stalls) = state.stalls.get(&id.inode) {
+            let sum = Span(stalls.sum_ns).as_secs_f64();
+            out.classes(&[("workload", &seen.spec.name)], sum, &coarse(&stalls.buckets))?;
+        }
+    }
+    Ok(())
+}
+
+/// Powers of two of a microsecond that are bounds: each is 16 times the one before. All 31 of them, for every workload,
+/// would be more series than anybody looks at.
+const POWERS: [u32; 7] = [0, 4, 8, 12, 16, 20, 24];
+
+/// The classes of eBPF, `n` counting stalls below 2^n us, put together between coarser bounds.
+fn coarse(fine: &[u64]) -> Vec<(f64, u64)> {
+    let mut classes: Vec<(f64, u64)> = POWERS.map(|power| (f64::from(1 << power) / 1e6, 0)).into();
+    classes.push((f64::MAX, 0));
+    for (power, count) in fine.iter().enumerate() {
+        let class = POWERS.partition_point(|bound| (*bound as usize) < power);
+        classes[class].1 += count;
+    }
+    classes
+}
+
 fn with<'a>(labels: Labels<'a>, kind: &'a str) -> Vec<(&'a str, &'a str)> {
     labels.iter().copied().chain([("kind", kind)]).collect()
 }
@@ -131,5 +163,19 @@ fn limit(out: &mut Samples<'_>, of: Labels<'_>, value: Option<Limit>) -> fmt::Re
     match value {
         Some(Limit::Bytes(bytes)) => out.whole(of, bytes.0),
         Some(Limit::Max) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_stall_is_lost_between_the_bounds() {
+        let mut fine = [0; 31];
+        (fine[0], fine[1], fine[4], fine[5], fine[24], fine[25], fine[30]) = (1, 2, 4, 8, 16, 32, 64);
+        let counts: Vec<u64> = coarse(&fine).into_iter().map(|(_, count)| count).collect();
+        assert_eq!(counts, [1, 6, 8, 0, 0, 0, 16, 96]);
+        assert!((coarse(&fine)[3].0 - 0.004096).abs() < 1e-12);
     }
 }
