@@ -104,10 +104,8 @@ impl Verdict {
             self.announced = count.parse().unwrap_or(0);
         } else if let Some(test) = TestLine::parse(line) {
             self.tests.push((test, String::new()));
-        } else if let Some((test, output)) =
-            self.tests.last_mut().filter(|(test, _)| test.outcome == Outcome::Fail)
-        {
-            debug_assert!(test.outcome == Outcome::Fail);
+        } else if let Some((TestLine { outcome: Outcome::Fail, .. }, output)) = self.tests.last_mut() {
+            // What a failed test printed follows its line.
             output.push_str("    ");
             output.push_str(line);
             output.push('\n');

@@ -1,5 +1,6 @@
 //! The steps that cargo does on this machine.
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, IsTerminal as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,24 +19,25 @@ pub(super) fn quiet(command: &mut Command) -> Result<Tally> {
 /// Clippy on everything, the kernel tests included.
 pub(super) fn clippy() -> Result<Tally> {
     let arguments =
-        ["clippy", "--quiet", "--workspace", "--all-targets", "--features", "plimsoll-tests/kernel"];
-    quiet(build::cargo().args(arguments).args(["--", "-D", "warnings"]))
+        ["clippy", "--keep-going", "--workspace", "--all-targets", "--features", "plimsoll-tests/kernel"];
+    quiet(build::cargo().args(arguments).args(silence("--quiet")).args(["--", "-D", "warnings"]))
 }
 
-/// Licences, advisories and sources of the dependencies, where the tool for it is at hand.
+/// Licences, advisories and sources of the dependencies.
 pub(super) fn deny() -> Result<Tally> {
-    if !setup::has("cargo-deny") {
-        println!("left out: cargo-deny is not installed (cargo install --locked cargo-deny)");
-        return Ok(Tally::default());
-    }
     quiet(build::cargo().args(["deny", "--all-features", "check"]))
+}
+
+/// The option, where nobody watches: a person wants to see that it goes on, a log needs only what is wrong.
+fn silence(option: &str) -> Option<&str> {
+    (!std::io::stderr().is_terminal()).then_some(option)
 }
 
 /// Unit, property and scenario tests.
 pub(super) fn tests() -> Result<Tally> {
     let mut command = Command::new(setup::nextest()?);
     command.current_dir(build::root()).args(["nextest", "run", "--workspace", "--no-fail-fast"]);
-    command.args(["--cargo-quiet", "--status-level", "fail", "--final-status-level", "fail"]);
+    command.args(silence("--cargo-quiet")).args(["--status-level", "fail", "--final-status-level", "fail"]);
     counted(&mut command, nextest_summary)
 }
 
@@ -98,10 +100,11 @@ fn sum<'a>(counts: impl Iterator<Item = &'a str>) -> Tally {
     tally
 }
 
+/// The command as somebody would type it.
 fn words(command: &Command) -> String {
-    let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
-    let program = command.get_program().to_string_lossy().into_owned();
-    std::iter::once(program).chain(arguments).collect::<Vec<_>>().join(" ")
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words = std::iter::once(program).chain(command.get_args()).map(|word| word.to_string_lossy());
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
