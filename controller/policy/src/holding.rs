@@ -59,3 +59,54 @@ fn swap_room(workload: &Workload, swapped: Bytes) -> Bytes {
         Some(Limit::Max) | None => Bytes(u64::MAX),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload(swap_max: Option<Limit>) -> Workload {
+        let stat = MemoryStat {
+            anon: Bytes::mib(100),
+            file: Bytes::mib(60),
+            shmem: Bytes::mib(20),
+            kernel: Bytes::mib(5),
+            slab_reclaimable: Bytes::mib(1),
+            unevictable: Bytes::mib(10),
+            ..MemoryStat::default()
+        };
+        Workload { current: Some(Bytes::mib(165)), stat: Some(stat), swap_max, ..Workload::default() }
+    }
+
+    fn holding(workload: &Workload, swap_free: u64) -> Holding {
+        Holding::of(workload, Bytes::mib(swap_free), &Ladder::default()).unwrap_or_default()
+    }
+
+    #[test]
+    fn without_swap_all_anon_is_floor() {
+        let held = holding(&workload(None), 0);
+        assert_eq!(held.swappable, Bytes::ZERO);
+        assert_eq!(held.floor, Bytes::mib(100 + 20 + 10 + 4 + 8));
+        assert_eq!((held.killable, held.file), (Bytes::mib(100 + 10 + 4), Bytes::mib(30)));
+    }
+
+    #[test]
+    fn swap_lowers_the_floor_as_far_as_it_may_be_used() {
+        assert_eq!(holding(&workload(None), 1000).floor, Bytes::mib(10 + 10 + 4 + 8));
+        assert_eq!(holding(&workload(Some(Limit::Bytes(Bytes::mib(30)))), 1000).swappable, Bytes::mib(30));
+        assert_eq!(holding(&workload(Some(Limit::Max)), 50).swappable, Bytes::mib(50));
+    }
+
+    #[test]
+    fn what_came_since_the_last_stat_is_anon() {
+        let mut grown = workload(None);
+        grown.current = Some(Bytes::mib(265));
+        assert_eq!(holding(&grown, 0).killable, Bytes::mib(214));
+    }
+
+    #[test]
+    fn a_gap_promises_nothing() {
+        assert_eq!(Holding::of(&Workload::default(), Bytes::ZERO, &Ladder::default()), None);
+        let blind = Workload { current: Some(Bytes::mib(10)), ..Workload::default() };
+        assert_eq!(holding(&blind, 1000).floor, Bytes::mib(18));
+    }
+}

@@ -97,3 +97,46 @@ pub(crate) fn threshold(host: &HostThresholds, tier: Tier) -> Option<&Threshold>
         Tier::Emergency => Some(&host.emergency),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALM: Signals =
+        Signals { used: Some(Share::percent(50)), forecast: None, stall: None, thrash: None };
+
+    fn check(signals: Signals, tier: Tier) {
+        assert_eq!(signals.tier(&HostThresholds::default()).0, tier, "{signals:?}");
+    }
+
+    #[test]
+    fn the_worst_signal_decides() {
+        let used = |n| Signals { used: Some(Share::percent(n)), ..CALM };
+        check(CALM, Tier::Normal);
+        check(used(80), Tier::Elevated);
+        check(used(95), Tier::Critical);
+        check(Signals { forecast: Some(Span::millis(2999)), ..used(82) }, Tier::Critical);
+        check(Signals { forecast: Some(Span::secs(10)), ..CALM }, Tier::Normal);
+        check(Signals { stall: Some(Share::percent(20)), ..used(86) }, Tier::Critical);
+        check(Signals { thrash: Some(9000), ..used(99) }, Tier::Emergency);
+    }
+
+    #[test]
+    fn strain_alone_calls_for_trimming_and_no_more() {
+        check(Signals { stall: Some(Share::ONE), thrash: Some(u64::MAX), ..CALM }, Tier::Elevated);
+        check(Signals { thrash: Some(u64::MAX), ..CALM }, Tier::Elevated);
+        let near = Signals { used: Some(Share::percent(76)), ..CALM };
+        check(Signals { thrash: Some(u64::MAX), ..near }, Tier::Constrained);
+    }
+
+    #[test]
+    fn a_tier_is_left_below_its_leave_values_only() {
+        let host = HostThresholds::default();
+        let at = |used, thrash| Signals { used: Some(Share::percent(used)), thrash: Some(thrash), ..CALM };
+        assert!(!at(92, 0).leaves(&host, Tier::Critical));
+        assert!(at(89, 0).leaves(&host, Tier::Critical));
+        assert!(!at(89, 1500).leaves(&host, Tier::Critical), "above 70 % of the threshold");
+        assert!(at(89, 1300).leaves(&host, Tier::Critical));
+        assert!(!Signals { used: None, ..CALM }.leaves(&host, Tier::Critical), "a gap is no calm");
+    }
+}

@@ -41,3 +41,46 @@ fn reclaim(track: &Track, now: Monotonic) -> Option<Share> {
 fn share_of_us(us_per_second: i64) -> Share {
     Share(u32::try_from(us_per_second.max(0)).unwrap_or(u32::MAX)).min(Share::ONE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{Psi, Spec, Workload};
+    use crate::units::Monotonic;
+
+    /// Two samples a second apart; every `(priority, stalled per cent)` is a workload, the host stalls all the time.
+    fn stalls(workloads: &[(i32, u64)], braked: usize) -> Option<Share> {
+        let config = Config { protect_priority: 100, ..Config::default() };
+        let (mut state, mut sample) = (State::default(), Sample::default());
+        for second in [1, 2] {
+            sample.at = Monotonic(second * 1_000_000_000);
+            sample.host.psi = Some(Psi { some_us: second * 1_000_000, full_us: 0 });
+            for (n, (priority, percent)) in workloads.iter().enumerate() {
+                let spec = Spec { priority: *priority, ..Spec::default() };
+                let psi = Some(Psi { some_us: second * percent * 10_000, full_us: 0 });
+                sample.workloads.insert(id(n), Workload { spec, psi, ..Workload::default() });
+            }
+            crate::assess::observe::observe(&mut state, &sample);
+        }
+        if let Some(track) = state.workloads.get_mut(&id(braked)) {
+            track.held.rung = Rung::Throttle;
+        }
+        stall(&config, &state, &sample)
+    }
+
+    fn id(n: usize) -> WorkloadId {
+        WorkloadId { path: format!("w{n}"), inode: n as u64 }
+    }
+
+    #[test]
+    fn the_worst_of_the_protected_counts() {
+        assert_eq!(stalls(&[(100, 3), (200, 7), (0, 90)], 9), Some(Share::percent(7)));
+    }
+
+    #[test]
+    fn our_own_throttle_is_no_pressure() {
+        assert_eq!(stalls(&[(100, 3), (0, 90)], 1), Some(Share::percent(3)));
+        assert_eq!(stalls(&[(0, 90)], 9), Some(Share::ONE), "nobody is protected: the host stands in");
+        assert_eq!(stalls(&[(0, 90)], 0), None, "the host's stall contains what we throttle");
+    }
+}

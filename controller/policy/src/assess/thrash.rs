@@ -62,3 +62,45 @@ fn smooth(track: &mut Track, raw: u64, at: Monotonic) -> u64 {
     track.thrash_at = track.thrash_at.max(at);
     raw.max(track.thrash)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A track after a tenth of a second with these refaults and major faults.
+    fn track(refaults: u64, faults: u64) -> Track {
+        let mut track = Track::default();
+        for (ms, n) in [(0, 0), (100, 1)] {
+            let at = Monotonic(ms * 1_000_000);
+            track.refaults.push_counter(at, refaults * n);
+            track.major_faults.push_counter(at, faults * n);
+        }
+        track
+    }
+
+    fn check(refaults: u64, faults: u64, growth: i64, expected: u64) {
+        let now = Monotonic(100_000_000);
+        assert_eq!(rate(&track(refaults, faults), growth, now), Some(expected));
+    }
+
+    #[test]
+    fn loading_a_model_is_no_thrash() {
+        check(0, 100, 200 << 20, 0);
+        check(0, 100, 0, 1000);
+        check(0, 100, -5, 1000);
+    }
+
+    #[test]
+    fn refaults_count_whatever_grows() {
+        check(100, 100, 200 << 20, 2000);
+        check(1, 1000, 100 * 4096, 10 + 9900);
+    }
+
+    #[test]
+    fn the_mean_remembers_a_burst() {
+        let mut track = Track::default();
+        assert_eq!(smooth(&mut track, 8000, Monotonic(1_000_000_000)), 8000);
+        assert_eq!(smooth(&mut track, 0, Monotonic(2_000_000_000)), 2000);
+        assert_eq!(smooth(&mut track, 0, Monotonic(0)), 2000);
+    }
+}

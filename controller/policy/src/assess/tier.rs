@@ -95,3 +95,50 @@ fn down(state: &mut TierState, host: &HostThresholds, signals: &Signals, at: Mon
     state.because = signals.tier(host).1.filter(|_| state.tier > Tier::Normal);
     state.below = Some(at);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Share;
+
+    fn used(percent: u32) -> Signals {
+        Signals { used: Some(Share::percent(percent)), ..Signals::default() }
+    }
+
+    /// Feeds `(ms, signals)` and gives the tiers.
+    fn run(steps: &[(u64, Signals)]) -> Vec<Tier> {
+        let (mut state, host) = (TierState::default(), HostThresholds::default());
+        steps.iter().map(|(ms, s)| advance(&mut state, &host, s, Monotonic(ms * 1_000_000)).0).collect()
+    }
+
+    #[test]
+    fn up_after_the_dwell_and_over_several_tiers() {
+        use Tier::{Critical, Elevated, Normal};
+        assert_eq!(run(&[(0, used(96)), (50, used(96)), (100, used(96))]), [Normal, Normal, Critical]);
+        let spike = [(0, used(81)), (60, used(96)), (110, used(96)), (160, used(96))];
+        assert_eq!(run(&spike), [Normal, Normal, Elevated, Critical]);
+        assert_eq!(run(&[(0, used(96)), (50, used(50)), (100, used(96))]), [Normal; 3]);
+    }
+
+    #[test]
+    fn exhaustion_within_the_second_does_not_wait() {
+        assert_eq!(run(&[(0, used(98))]), [Tier::Emergency]);
+        let soon = Signals { forecast: Some(Span::millis(900)), ..used(70) };
+        assert_eq!(run(&[(0, soon)]), [Tier::Emergency]);
+    }
+
+    #[test]
+    fn down_one_at_a_time() {
+        use Tier::{Constrained, Critical, Elevated, Emergency, Normal};
+        let steps =
+            [0, 1000, 5999, 6000, 11_000, 16_000, 21_000].map(|ms| (ms, used(if ms == 0 { 99 } else { 10 })));
+        assert_eq!(run(&steps), [Emergency, Emergency, Emergency, Critical, Constrained, Elevated, Normal]);
+    }
+
+    #[test]
+    fn a_gap_moves_nothing() {
+        let gap = Signals::default();
+        assert_eq!(run(&[(0, used(99)), (9000, gap), (30_000, gap)]), [Tier::Emergency; 3]);
+        assert_eq!(run(&[(0, gap), (9000, gap)]), [Tier::Normal; 2]);
+    }
+}

@@ -85,3 +85,23 @@ fn adopt(turn: &mut Turn<'_>) {
         turn.put(&id, Rung::Freeze, evidence);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yields_are_learned_and_fruitless_reclaim_rests() {
+        let mut learned = Learned::default();
+        learned.take(Bytes::mib(64), Bytes::mib(32), Span::secs(1), Monotonic(0));
+        assert_eq!((learned.ratio, learned.per_second), (Share::percent(75), Bytes::mib(116)));
+        let mut rests = Vec::new();
+        for _ in 0..3 {
+            learned.take(Bytes::mib(64), Bytes::ZERO, Span::secs(1), Monotonic(0));
+            rests.push(learned.rest_until.0 / 1_000_000);
+        }
+        assert_eq!(rests, [500, 1000, 2000]);
+        learned.take(Bytes::mib(64), Bytes::mib(64), Span::millis(1), Monotonic(0));
+        assert_eq!(learned.fruitless, 0);
+    }
+}

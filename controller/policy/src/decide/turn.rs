@@ -143,3 +143,22 @@ impl Repeats {
 pub(crate) fn part(memory: &Memory, percent: u32) -> Bytes {
     memory.total.share(Share::percent(percent))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_double_within_ten_minutes_and_are_forgotten() {
+        let mut repeats = Repeats::default();
+        let mut hold =
+            |minutes: u64| repeats.hold(Span::secs(5), Monotonic(minutes * 60_000_000_000)).0 / 1_000_000_000;
+        assert_eq!([hold(1), hold(2), hold(3), hold(4)], [5, 10, 20, 40]);
+        assert_eq!(hold(25), 20, "two of them are forgotten");
+        assert_eq!(hold(500), 5);
+        assert_eq!(
+            [hold(500), hold(500), hold(500), hold(500), hold(500), hold(500)],
+            [10, 20, 40, 80, 160, 160]
+        );
+    }
+}

@@ -7,6 +7,8 @@
 mod harmony;
 mod order;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod timing;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,173 @@
+//! One broken plan for each rule, and what is left of it.
+
+use super::*;
+use crate::plan::Wanted;
+use crate::sample::{Meminfo, MemoryStat, Preference, Rung, Spec, Workload};
+use crate::state::Learned;
+use crate::units::Monotonic;
+
+/// Two expendables of unequal priority on 100 MiB of anon each, a protected and an untouchable one; no swap.
+struct Bench {
+    config: Config,
+    sample: Sample,
+    state: State,
+    plan: Plan,
+    tier: Tier,
+}
+
+fn id(name: &str) -> WorkloadId {
+    WorkloadId { path: name.into(), inode: 7 }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut bench = Self {
+            config: Config { protect_priority: 100, ..Config::default() },
+            sample: Sample { at: Monotonic(60_000_000_000), ..Sample::default() },
+            state: State::default(),
+            plan: Plan::default(),
+            tier: Tier::Emergency,
+        };
+        let gib = Bytes::mib(1024);
+        bench.sample.host.meminfo = Some(Meminfo { total: gib, ..Meminfo::default() });
+        for (name, priority, preference) in [
+            ("low", 0, Preference::None),
+            ("high", 10, Preference::None),
+            ("protected", 100, Preference::None),
+            ("omit", 0, Preference::Omit),
+        ] {
+            let spec = Spec { priority, preference, ..Spec::default() };
+            let stat = MemoryStat { anon: Bytes::mib(100), ..MemoryStat::default() };
+            let current = Some(Bytes::mib(100));
+            let workload =
+                Workload { spec, current, stat: Some(stat), populated: Some(true), ..Workload::default() };
+            bench.sample.workloads.insert(id(name), workload);
+            bench.state.workloads.insert(id(name), Track { learned: Learned::default(), ..Track::default() });
+            bench.plan.workloads.insert(id(name), Wanted::default());
+        }
+        bench
+    }
+
+    fn want(mut self, name: &str, rung: Rung) -> Self {
+        let wanted = self.plan.workloads.entry(id(name)).or_default();
+        *wanted =
+            Wanted { rung, frozen: rung == Rung::Freeze, kill: rung == Rung::Kill, ..Wanted::default() };
+        self
+    }
+
+    fn held(mut self, name: &str, rung: Rung) -> Self {
+        self.state.workloads.entry(id(name)).or_default().held.rung = rung;
+        self
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn seen(&mut self, name: &str) -> &mut Workload {
+        self.sample.workloads.entry(id(name)).or_default()
+    }
+
+    fn wanted(&mut self, name: &str) -> &mut Wanted {
+        self.plan.workloads.entry(id(name)).or_default()
+    }
+
+    /// The invariants found broken, and the plan that is left.
+    fn lint(mut self) -> (Vec<u8>, Plan) {
+        let before = Before::of(&self.state);
+        let case = Case { config: &self.config, before: &before, sample: &self.sample, tier: self.tier };
+        let findings = lint(case, &self.plan);
+        block(case, &findings, &mut self.state, &mut self.plan);
+        assert!(lint(case, &self.plan).iter().all(|f| !f.fatal), "what is left is sound");
+        (findings.iter().map(|f| f.invariant).collect(), self.plan)
+    }
+
+    fn breaks(self, invariants: &[u8]) {
+        assert_eq!(self.lint().0, invariants);
+    }
+}
+
+#[test]
+fn a_sound_plan_passes() {
+    Bench::new().want("low", Rung::Kill).breaks(&[]);
+    Bench::new().want("low", Rung::Freeze).breaks(&[]);
+    Bench::new().want("low", Rung::Throttle).held("low", Rung::Trim).breaks(&[]);
+}
+
+#[test]
+fn nobody_is_killed_before_his_turn() {
+    Bench::new().want("high", Rung::Kill).breaks(&[1]);
+    let gone = |b: &mut Bench| b.seen("low").populated = Some(false);
+    Bench::new().want("high", Rung::Kill).with(gone).breaks(&[]);
+}
+
+#[test]
+fn nobody_is_braked_while_a_lower_one_has_memory_to_give() {
+    let swap = |b: &mut Bench| {
+        b.sample.host.meminfo = Some(Meminfo { swap_free: Bytes::mib(500), ..Meminfo::default() });
+    };
+    Bench::new().want("high", Rung::Freeze).with(swap).breaks(&[1]);
+    Bench::new().want("high", Rung::Freeze).want("low", Rung::Trim).with(swap).breaks(&[]);
+    Bench::new().want("high", Rung::Freeze).breaks(&[]);
+}
+
+#[test]
+fn some_are_out_of_bounds() {
+    Bench::new().want("protected", Rung::Throttle).breaks(&[2]);
+    Bench::new().want("omit", Rung::Trim).breaks(&[2]);
+    let gate = |b: &mut Bench| b.plan.gate = Gate { targets: vec![id("low"), id("omit")], protected: vec![] };
+    let (found, left) = Bench::new().with(gate).lint();
+    assert_eq!((found.as_slice(), left.gate.armed()), (&[2][..], false));
+}
+
+#[test]
+fn one_kill_at_a_time() {
+    Bench::new().want("low", Rung::Kill).want("high", Rung::Kill).breaks(&[3]);
+    let since = |b: &mut Bench| {
+        let now = b.sample.at;
+        b.state.workloads.entry(id("low")).or_default().held.since = now;
+    };
+    let (found, left) = Bench::new()
+        .held("low", Rung::Kill)
+        .with(since)
+        .want("low", Rung::Kill)
+        .want("high", Rung::Kill)
+        .lint();
+    assert_eq!(found, [3]);
+    assert!(left.workloads[&id("low")].kill && !left.workloads[&id("high")].kill);
+    Bench::new().held("low", Rung::Kill).want("low", Rung::Kill).want("high", Rung::Kill).breaks(&[]);
+}
+
+#[test]
+fn memory_high_stays_above_the_floor() {
+    let high = |mib| move |b: &mut Bench| b.wanted("low").high = Some(Bytes::mib(mib));
+    Bench::new().want("low", Rung::Throttle).with(high(99)).breaks(&[4]);
+    Bench::new().want("low", Rung::Throttle).with(high(101)).breaks(&[]);
+}
+
+#[test]
+fn nothing_is_set_beside_the_rung() {
+    let set = |change: fn(&mut Wanted)| move |b: &mut Bench| change(b.wanted("low"));
+    Bench::new().with(set(|w| w.frozen = true)).breaks(&[5]);
+    Bench::new().with(set(|w| w.kill = true)).breaks(&[5]);
+    Bench::new().with(set(|w| w.reclaim = Some(Bytes(1)))).breaks(&[5]);
+    Bench::new().with(set(|w| w.rung = Rung::Offload)).breaks(&[5]);
+}
+
+#[test]
+fn what_stops_a_workload_rests_on_fresh_readings() {
+    let blind = |b: &mut Bench| b.sample.host.meminfo = None;
+    Bench::new().want("low", Rung::Kill).with(blind).breaks(&[6]);
+    Bench::new().want("low", Rung::Freeze).with(blind).breaks(&[6]);
+    let stopped = |b: &mut Bench| b.seen("low").frozen = Some(true);
+    Bench::new().want("low", Rung::Freeze).with(blind).with(stopped).breaks(&[]);
+}
+
+#[test]
+fn calm_is_no_time_for_brakes_and_thaws_are_paced() {
+    Bench::new().want("low", Rung::Throttle).with(|b| b.tier = Tier::Normal).breaks(&[7]);
+    let (found, left) = Bench::new().held("low", Rung::Freeze).held("high", Rung::Freeze).lint();
+    assert_eq!(found, [7]);
+    assert_eq!(left.workloads.values().filter(|w| w.frozen).count(), 1);
+}
