@@ -1,12 +1,10 @@
-//! One guest that runs the kernel tests, and what came of it.
+//! One guest that runs the kernel tests.
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use plimsoll_init::outcome::{Outcome, TestLine};
 
-use super::{Progress, log};
-use crate::tally::Tally;
+use super::{Progress, Verdict, log};
 use crate::vm::Boot;
 use crate::vm_command::SwapKind;
 use crate::{build, setup};
@@ -78,86 +76,4 @@ pub(super) fn run(
         Err(error) => verdict.broken.push(format!("{error:#}")),
     }
     Ok(verdict)
-}
-
-/// What came of one guest.
-#[derive(Default)]
-pub(super) struct Verdict {
-    release: String,
-    announced: usize,
-    /// Each finished test with what it printed when it failed.
-    pub(super) tests: Vec<(TestLine, String)>,
-    /// What is wrong beside single tests.
-    pub(super) broken: Vec<String>,
-    retried: u32,
-}
-
-impl Verdict {
-    /// A guest that never ran.
-    pub(super) fn lost(error: &anyhow::Error) -> Self {
-        Self { broken: vec![format!("{error:#}")], ..Self::default() }
-    }
-
-    /// One line of the guest's output.
-    fn take(&mut self, line: &str) {
-        if let Some(count) = line.strip_prefix("plimsoll-tests: ") {
-            self.announced = count.parse().unwrap_or(0);
-        } else if let Some(test) = TestLine::parse(line) {
-            self.tests.push((test, String::new()));
-        } else if let Some((TestLine { outcome: Outcome::Fail, .. }, output)) = self.tests.last_mut() {
-            // What a failed test printed follows its line.
-            output.push_str("    ");
-            output.push_str(line);
-            output.push('\n');
-        }
-    }
-
-    /// What only the end shows.
-    fn end(&mut self, report: &crate::vm::Report) {
-        self.release.clone_from(&report.release);
-        self.retried = report.retried;
-        if self.tests.len() != self.announced || report.code > 1 {
-            let (done, all) = (self.tests.len(), self.announced);
-            self.broken
-                .push(format!("the runner ended with code {} after {done} of {all} tests", report.code));
-        }
-        // A starved host makes CPUs look stuck; that is no fault of ours.
-        let stuck =
-            |line: &&String| !(line.contains("stall") || line.contains("lockup") || line.contains("blocked"));
-        self.broken.extend(report.warnings.iter().filter(stuck).map(|line| format!("kernel: {line}")));
-    }
-
-    /// Counts; whatever is broken beside tests counts as one failure each.
-    pub(super) fn tally(&self) -> Tally {
-        let count = |outcome| self.tests.iter().filter(|(test, _)| test.outcome == outcome).count();
-        Tally {
-            passed: count(Outcome::Pass),
-            failed: count(Outcome::Fail) + self.broken.len(),
-            skipped: count(Outcome::Skip),
-        }
-    }
-
-    /// `pass  6.12.117 zram  12 passed, 0 failed, 1 skipped  31 s`
-    pub(super) fn line(&self, series: &str, swap: SwapKind, wall: Duration) -> String {
-        let tally = self.tally();
-        let word = if tally.failed == 0 { "pass" } else { "FAIL" };
-        let release = if self.release.is_empty() { series } else { &self.release };
-        let retried =
-            if self.retried > 0 { format!(", {} lost boots repeated", self.retried) } else { String::new() };
-        format!(
-            "{word}  {release:<28} swap {:<5} {tally}  ({:.0} s{retried})",
-            swap.to_string(),
-            wall.as_secs_f64()
-        )
-    }
-
-    /// A paragraph for each failure, and a line for each skip.
-    pub(super) fn failures(&self, series: &str, swap: SwapKind) -> Vec<String> {
-        let place = format!("{series} swap {swap}");
-        let failed = self.tests.iter().filter(|(test, _)| test.outcome == Outcome::Fail);
-        let tests =
-            failed.map(|(test, output)| format!("FAIL {} on {place}: {}\n{output}", test.name, test.reason));
-        let broken = self.broken.iter().map(|what| format!("FAIL {place}: {what}"));
-        tests.chain(broken).collect()
-    }
 }

@@ -2,6 +2,7 @@
 mod guest;
 mod progress;
 mod skips;
+mod verdict;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -12,9 +13,10 @@ use clap::Args;
 use crate::setup::{self, SERIES};
 use crate::tally::Tally;
 use crate::vm_command::SwapKind;
-use guest::{Programs, Verdict};
+use guest::Programs;
 use progress::Progress;
 use skips::Skips;
+use verdict::Verdict;
 
 /// Which tests on which guests.
 #[derive(Debug, Clone, Default, Args)]

@@ -2,7 +2,7 @@
 use anyhow::{Context as _, Result, bail};
 use plimsoll_init::outcome::Outcome;
 
-use super::guest::Verdict;
+use super::Verdict;
 use crate::vm_command::SwapKind;
 
 /// The allow-list, below the root of the checkout.
