@@ -1,7 +1,7 @@
 //! Rules of this repository that no compiler checks.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use crate::build;
 use crate::tally::Tally;
@@ -16,13 +16,14 @@ const FORBIDDEN: [(&str, &str); 4] = [
 /// A file of one of these names has no one idea.
 const NAMELESS: [&str; 7] = ["common", "helper", "helpers", "misc", "util", "utils", "manager"];
 
-/// Checks every source file that git knows or would take.
+/// Checks every source file of the checkout.
 pub(super) fn run() -> Result<Tally> {
     let root = build::root();
     let mut findings = Vec::new();
-    for file in sources(root)? {
-        let text = std::fs::read_to_string(root.join(&file)).with_context(|| file.clone())?;
-        findings.extend(check(&file, &text));
+    for path in sources(root)? {
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy();
+        findings.extend(check(&name, &text));
     }
     match findings.len() {
         0 => Ok(Tally::default()),
@@ -30,17 +31,20 @@ pub(super) fn run() -> Result<Tally> {
     }
 }
 
-fn sources(root: &Path) -> Result<Vec<String>> {
-    // The checkout may belong to somebody else, as in a container.
-    let output = std::process::Command::new("git")
-        .args(["-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
-        .current_dir(root)
-        .output()
-        .context("running git")?;
-    ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
-    let names = String::from_utf8_lossy(&output.stdout);
-    // A file that was deleted and not committed is still listed.
-    Ok(names.lines().filter(|name| root.join(name).is_file()).map(str::to_owned).collect())
+/// All Rust files below a directory but what was built and what is hidden.
+fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            files.extend(sources(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn check(file: &str, text: &str) -> Vec<String> {
