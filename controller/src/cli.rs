@@ -157,10 +157,26 @@ pub(crate) enum ConfigCommand {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
+
+    use super::Cli;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_unit_calls_what_there_is() {
+        let unit = include_str!("../../manifests/plimsoll.service");
+        let calls: Vec<&str> = unit
+            .lines()
+            .filter_map(|line| line.strip_prefix("Exec")?.split_once('='))
+            .map(|(_, call)| call)
+            .collect();
+        assert_eq!(calls.len(), 2);
+        for call in calls {
+            Cli::try_parse_from(call.split(' ')).unwrap();
+        }
     }
 }

@@ -9,8 +9,8 @@ use plimsoll_policy::config::Config;
 use plimsoll_policy::pass::{Pass, step};
 use plimsoll_policy::plan::{Gate, Outcome, Plan, Tier};
 use plimsoll_policy::sample::{Rung, Trigger, WorkloadId};
-use plimsoll_policy::units::Monotonic;
 use plimsoll_policy::state::State;
+use plimsoll_policy::units::Monotonic;
 
 use super::RunError;
 use super::gate::Gatekeeper;
