@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod arbitrary;
+mod behaviour;
 mod invariants;
 mod machine;
 mod properties;

@@ -41,7 +41,7 @@ impl Machine {
         for id in ids {
             let process = self.entry(&id);
             process.frozen = process.frozen_at.is_some_and(|at| at <= now);
-            if process.dies_at.is_some_and(|at| at <= now) && !process.dead {
+            if process.dies_at.is_some_and(|at| at <= now) && !process.dead && !process.immortal {
                 self.die(&id);
             }
             self.reclaim_one(&id);

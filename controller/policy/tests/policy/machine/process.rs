@@ -43,6 +43,8 @@ pub(crate) struct Process {
     pub(crate) frozen: bool,
     pub(crate) dies_at: Option<u64>,
     pub(crate) dead: bool,
+    /// Stuck in a driver: it takes the signal and stays.
+    pub(crate) immortal: bool,
     /// Reclaim under way: asked, freed, begun.
     pub(crate) reclaim: Option<(u64, u64, u64)>,
     pub(crate) high_events: u64,
@@ -70,6 +72,7 @@ impl Process {
             frozen: false,
             dies_at: None,
             dead: false,
+            immortal: false,
             reclaim: None,
             high_events: 0,
             refaults: 0,
