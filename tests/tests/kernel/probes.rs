@@ -62,6 +62,12 @@ fn every_hook_attaches() {
 }
 
 #[test]
+fn without_privileges_it_says_what_is_needed() {
+    let said = child::load_as_nobody();
+    assert!(said.contains("not permitted to load eBPF programs: CAP_BPF and CAP_PERFMON"), "{said}");
+}
+
+#[test]
 fn reclaim_over_memory_high_is_charged_to_its_cgroup() {
     let _alone = alone();
     let (mut probes, mut ring) = load();

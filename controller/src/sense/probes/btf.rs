@@ -216,3 +216,6 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let word = bytes.get(at..)?.first_chunk()?;
     Some(u32::from_ne_bytes(*word))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use plimsoll::sense::probes::{Options, Probes};
 
 use super::group::Group;
 
@@ -19,10 +22,7 @@ pub(super) struct Child {
 impl Child {
     /// Runs a task in a cgroup: `eat MIB`, `churn`, `touch MIB`, or `write FILE TEXT`. The last two wait for [`Child::go`].
     pub(super) fn start(group: &Group, task: &str) -> Self {
-        let exe = std::env::current_exe().expect("a test binary knows itself");
-        let process = Command::new(exe)
-            .args(["--exact", "probes::child::body", "--nocapture"])
-            .env(TASK, task)
+        let process = command(task)
             .env(CGROUP, group.path())
             // Every allocation is mapped anew, and so faults anew.
             .env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536")
@@ -67,10 +67,28 @@ impl Drop for Child {
     }
 }
 
+/// What an unprivileged process gets to hear when it loads the programs.
+pub(super) fn load_as_nobody() -> String {
+    let output = command("load").env(CGROUP, "").uid(65534).output().expect("the test binary runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn command(task: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a test binary knows itself"));
+    command.args(["--exact", "probes::child::body", "--nocapture"]).env(TASK, task);
+    command
+}
+
 /// What a child does. As a test of its own it does nothing.
 #[test]
 fn body() {
     let (Ok(task), Ok(cgroup)) = (std::env::var(TASK), std::env::var(CGROUP)) else { return };
+    if task == "load" {
+        return match Probes::load(&Options::default()) {
+            Ok(_) => println!("loaded"),
+            Err(error) => println!("{error}"),
+        };
+    }
     fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("may move itself");
     let mut words = task.split(' ');
     match [words.next(), words.next(), words.next()] {
