@@ -16,6 +16,7 @@ Logs go to stderr; PLIMSOLL_LOG sets the level (error, warn, info, debug, trace)
 
 const STATUS_EXAMPLES: &str = "Examples:
   plimsoll status
+  plimsoll status chat
   plimsoll status --json | jq '.workloads[] | select(.rung != \"free\")'
   plimsoll status --url http://node7:9478";
 
@@ -119,6 +120,8 @@ pub(crate) enum Command {
     /// Say what the daemon sees and does
     #[command(after_help = STATUS_EXAMPLES)]
     Status {
+        /// Only this workload
+        workload: Option<String>,
         /// As JSON, as /status gives it
         #[arg(long)]
         json: bool,

@@ -66,9 +66,13 @@ pub(crate) fn check(json: bool) -> Result<()> {
     Ok(host.require()?)
 }
 
-pub(crate) fn status(json: bool, url: &str) -> Result<()> {
+pub(crate) fn status(workload: Option<&str>, json: bool, url: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(report::status(url))?;
+    let status = match workload {
+        Some(name) => status.only(name)?,
+        None => status,
+    };
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&status)?));
     }

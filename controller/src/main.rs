@@ -34,7 +34,7 @@ fn obey(command: Command) -> anyhow::Result<()> {
         Command::Release { file } => command::release(&file),
         Command::Guardian { run_dir, controller } => Ok(guardian::main(&run_dir, controller)?),
         Command::Check { json } => command::check(json),
-        Command::Status { json, url } => command::status(json, &url),
+        Command::Status { workload, json, url } => command::status(workload.as_deref(), json, &url),
         Command::Config(ConfigCommand::Default) => command::print(config::DEFAULT),
         Command::Config(ConfigCommand::Validate { file }) => command::validate(&file),
         Command::Completions { shell } => command::completions(shell),

@@ -99,6 +99,32 @@ pub struct TotalsStatus {
     pub journal_dropped: u64,
 }
 
+/// A workload that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no workload is named {name:?}{}", among(.present))]
+pub struct NoSuchWorkload {
+    /// The name that was asked for.
+    pub name: String,
+    /// The names that there are.
+    pub present: Vec<String>,
+}
+
+fn among(present: &[String]) -> String {
+    if present.is_empty() { "; there are none".into() } else { format!("; there are {}", present.join(", ")) }
+}
+
+impl Status {
+    /// The same with one workload only.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn only(mut self, name: &str) -> Result<Self, NoSuchWorkload> {
+        let present = self.workloads.iter().map(|workload| workload.name.clone()).collect();
+        self.workloads.retain(|workload| workload.name == name);
+        if self.workloads.is_empty() { Err(NoSuchWorkload { name: name.into(), present }) } else { Ok(self) }
+    }
+}
+
 impl From<&State> for Status {
     fn from(state: &State) -> Self {
         Self {

@@ -99,3 +99,12 @@ fn what_is_sent_is_what_arrives() {
     let json = serde_json::to_string(&status()).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status());
 }
+
+#[test]
+fn a_workload_that_is_not_there_is_named_with_those_that_are() {
+    assert_eq!(status().only("chat").unwrap().workloads.len(), 1);
+    let error = status().only("chatt").unwrap_err().to_string();
+    assert_eq!(error, "no workload is named \"chatt\"; there are batch, chat");
+    let none = Status { workloads: Vec::new(), ..status() };
+    assert_eq!(none.only("x").unwrap_err().to_string(), "no workload is named \"x\"; there are none");
+}
