@@ -1,6 +1,7 @@
 //! The eBPF programs: they count reclaim, throttling and faults per cgroup, report edges, and are the gate.
 #![no_std]
 #![no_main]
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 
 mod cgroup;
 mod edge;

@@ -100,7 +100,7 @@ static NO_COUNTERS: Counters = Counters {
     gate_stops: 0,
 };
 static NO_STALLS: Histogram = Histogram { sum_ns: 0, buckets: [0; BUCKETS] };
-static NO_WAIT: Wait = Wait { reclaim_ns: 0, target: 0, high_ns: 0, high_reclaim_ns: 0 };
+const NO_WAIT: Wait = Wait { reclaim_ns: 0, target: 0, high_ns: 0, high_reclaim_ns: 0 };
 
 #[inline(always)]
 pub(crate) fn settings() -> Settings {
@@ -173,8 +173,8 @@ pub(crate) fn begin_wait(tid: u32) -> Option<*mut Wait> {
     if let Some(wait) = WAITS.get_ptr_mut(tid) {
         return Some(wait);
     }
-    if WAITS.insert(tid, &NO_WAIT, 0).is_err() {
-        count_host(|host| no_room(host));
+    if WAITS.insert(tid, NO_WAIT, 0).is_err() {
+        count_host(no_room);
     }
     WAITS.get_ptr_mut(tid)
 }
@@ -202,7 +202,7 @@ fn entry<V>(map: &PerCpuHashMap<u64, V>, cgroup: u64, zero: &V) -> Option<*mut V
     let inserted = map.insert(cgroup, zero, u64::from(BPF_NOEXIST));
     let value = map.get_ptr_mut(cgroup);
     if inserted.is_err() && value.is_none() {
-        count_host(|host| no_room(host));
+        count_host(no_room);
     }
     value
 }
