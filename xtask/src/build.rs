@@ -1,4 +1,5 @@
 //! Builds the programs that guests run, and says where they are.
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -18,6 +19,11 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The option, where nobody watches: a person wants to see that it goes on, a log needs only what is wrong.
+pub(crate) fn silence(option: &str) -> Option<&str> {
+    (!std::io::stderr().is_terminal()).then_some(option)
+}
+
 /// A program that cargo built.
 #[derive(Debug, Clone)]
 pub(crate) struct Artifact {
@@ -30,7 +36,9 @@ pub(crate) struct Artifact {
 /// Runs `cargo build` or `cargo test --no-run` with the `vm` profile and returns the programs.
 pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Artifact>> {
     let mut command = cargo();
-    command.args(arguments).args(["--profile", "vm", "--message-format=json-render-diagnostics"]);
+    let (verb, rest) = arguments.split_first().context("no cargo command")?;
+    command.arg(verb).args(silence("--quiet")).args(rest);
+    command.args(["--profile", "vm", "--message-format=json-render-diagnostics"]);
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("running cargo")?;
     ensure!(output.status.success(), "cargo {} failed", arguments.join(" "));
     let text = String::from_utf8_lossy(&output.stdout);
@@ -39,7 +47,7 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Artifact>> {
 
 /// Builds one program and returns its path.
 pub(crate) fn program(package: &str, name: &str) -> Result<PathBuf> {
-    let artifacts = build(&["build", "--quiet", "-p", package, "--bin", name])?;
+    let artifacts = build(&["build", "-p", package, "--bin", name])?;
     let found = artifacts.into_iter().find(|artifact| artifact.name == name);
     Ok(found.with_context(|| format!("cargo built no {name}"))?.path)
 }

@@ -12,6 +12,9 @@ use crate::vm::{Boot, Kernel, Report, Timing};
 
 /// The controller's configuration in the guest.
 const CONFIG: &str = include_str!("plimsoll.yaml");
+/// Where the programs lie in the guest.
+const WORKLOAD: &str = "/bin/plimsoll-workload";
+const CONTROLLER: &str = "/bin/plimsoll";
 /// Runs whose guest kernel got into trouble by itself are repeated this often.
 const REPEATS: u32 = 2;
 /// Calm before memory runs short.
@@ -72,22 +75,21 @@ pub(super) fn play(run: &Run, kernel: &Kernel, programs: &Programs, place: &Path
 fn boot(run: &Run, kernel: &Kernel, programs: &Programs, place: &Path) -> Result<Boot> {
     let config = place.join("plimsoll.yaml");
     std::fs::write(&config, CONFIG)?;
-    let mut command = vec!["/bin/plimsoll-workload".to_owned(), "story".into(), run.story.name().into()];
+    let mut command = vec![WORKLOAD.to_owned(), "story".into(), run.story.name().into()];
     command.extend(["--calm".into(), format!("{CALM_SECONDS}s")]);
     command.extend(["--watch".into(), format!("{}s", run.story.watch_seconds())]);
     let controller = programs.controller.as_ref().filter(|_| run.protection == Protection::Plimsoll);
     if controller.is_some() {
-        command
-            .extend(["--controller", "/bin/plimsoll", "--config", "/etc/plimsoll.yaml"].map(str::to_owned));
+        command.extend(["--controller", CONTROLLER, "--config", "/etc/plimsoll.yaml"].map(str::to_owned));
     }
     let mut boot = Boot::new(kernel.clone(), command, place.join(format!("{}.log", run.name())));
     boot.timing = Timing::Icount;
     boot.swap = run.swap.space();
     boot.data_mib = Some(DATA_MIB);
     boot.timeout = TIMEOUT;
-    boot.add_file(&programs.workload, "/bin/plimsoll-workload");
+    boot.add_file(&programs.workload, WORKLOAD);
     if let Some(controller) = controller {
-        boot.add_file(controller, "/bin/plimsoll");
+        boot.add_file(controller, CONTROLLER);
         boot.add_file(&config, "/etc/plimsoll.yaml");
     }
     Ok(boot)

@@ -1,5 +1,5 @@
 //! The steps that cargo does on this machine.
-use std::io::{BufRead as _, BufReader, IsTerminal as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -20,7 +20,7 @@ pub(super) fn quiet(command: &mut Command) -> Result<Tally> {
 pub(super) fn clippy() -> Result<Tally> {
     let arguments =
         ["clippy", "--keep-going", "--workspace", "--all-targets", "--features", "plimsoll-tests/kernel"];
-    quiet(build::cargo().args(arguments).args(silence("--quiet")).args(["--", "-D", "warnings"]))
+    quiet(build::cargo().args(arguments).args(build::silence("--quiet")).args(["--", "-D", "warnings"]))
 }
 
 /// Licences, advisories and sources of the dependencies.
@@ -28,43 +28,58 @@ pub(super) fn deny() -> Result<Tally> {
     quiet(build::cargo().args(["deny", "--all-features", "check"]))
 }
 
-/// The option, where nobody watches: a person wants to see that it goes on, a log needs only what is wrong.
-fn silence(option: &str) -> Option<&str> {
-    (!std::io::stderr().is_terminal()).then_some(option)
-}
-
 /// Unit, property and scenario tests.
 pub(super) fn tests() -> Result<Tally> {
     let mut command = Command::new(setup::nextest()?);
     command.current_dir(build::root()).args(["nextest", "run", "--workspace", "--no-fail-fast"]);
-    command.args(silence("--cargo-quiet")).args(["--status-level", "fail", "--final-status-level", "fail"]);
-    counted(&mut command, nextest_summary)
+    command.args(build::silence("--cargo-quiet")).args([
+        "--status-level",
+        "fail",
+        "--final-status-level",
+        "fail",
+    ]);
+    counted(&mut command, Show::Always, nextest_summary)
 }
 
 /// Examples in the documentation.
 pub(super) fn doc_tests() -> Result<Tally> {
-    counted(
-        build::cargo().args(["test", "--quiet", "--workspace", "--doc", "--no-fail-fast"]),
-        libtest_summary,
-    )
+    let arguments = ["test", "--quiet", "--workspace", "--doc", "--no-fail-fast"];
+    // Of each crate it says that it has none: nobody wants to read that.
+    counted(build::cargo().args(arguments), Show::WhenFailed, libtest_summary)
 }
 
-/// Runs a command, passes its output on, and adds up the counts that `summary` finds in it.
-fn counted(command: &mut Command, summary: fn(&str) -> Option<Tally>) -> Result<Tally> {
+/// When a command's output is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Show {
+    /// As it comes.
+    Always,
+    /// All of it, when it is known that something failed.
+    WhenFailed,
+}
+
+/// Runs a command, and adds up the counts that `summary` finds in it.
+fn counted(command: &mut Command, show: Show, summary: fn(&str) -> Option<Tally>) -> Result<Tally> {
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn().with_context(|| format!("running {}", words(command)))?;
     // The command holds the pipe's other end: without this, reading would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut tally = None::<Tally>;
+    let mut kept = String::new();
     for line in BufReader::new(reader).lines() {
         let line = line?;
-        println!("{line}");
+        match show {
+            Show::Always => println!("{line}"),
+            Show::WhenFailed => kept.extend([&line, "\n"]),
+        }
         if let Some(counts) = summary(&line) {
             *tally.get_or_insert_default() += counts;
         }
     }
     let status = child.wait()?;
+    if !status.success() {
+        print!("{kept}");
+    }
     match tally {
         // What fails without a failed test did not compile, for instance.
         Some(tally) if status.success() || tally.failed > 0 => Ok(tally),

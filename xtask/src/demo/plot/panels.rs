@@ -6,8 +6,11 @@ use plotters::style::FontTransform;
 use super::column::{Column, Line};
 use super::draw::{Area, BATCH, FREE, INK, LOST, SERVER, SWAP, wrong};
 
-/// Room for the labels of the vertical axis; the strips align with it.
-pub(super) const LEFT: u32 = 74;
+/// Room for the labels of the vertical axis, and for its title.
+const LABELS: u32 = 66;
+const TITLE: u32 = 22;
+/// Where the panels begin; the strips align with them.
+pub(super) const LEFT: u32 = TITLE + LABELS;
 /// Room at the right.
 pub(super) const RIGHT: i32 = 22;
 const LABEL: i32 = 15;
@@ -25,7 +28,8 @@ where
     DB::ErrorType: 'static,
 {
     let mut chart = ChartBuilder::on(area)
-        .set_label_area_size(LabelAreaPosition::Left, LEFT)
+        .margin_left(TITLE)
+        .set_label_area_size(LabelAreaPosition::Left, LABELS)
         .set_label_area_size(LabelAreaPosition::Bottom, 24)
         .margin_right(RIGHT)
         .margin_top(6)
@@ -81,7 +85,8 @@ where
     DB::ErrorType: 'static,
 {
     let mut chart = ChartBuilder::on(area)
-        .set_label_area_size(LabelAreaPosition::Left, LEFT)
+        .margin_left(TITLE)
+        .set_label_area_size(LabelAreaPosition::Left, LABELS)
         .set_label_area_size(LabelAreaPosition::Bottom, 42)
         .margin_right(RIGHT)
         .margin_top(6)
