@@ -9,6 +9,7 @@ pub mod config;
 mod decide;
 mod history;
 mod holding;
+mod join;
 mod lint;
 pub mod pass;
 pub mod plan;

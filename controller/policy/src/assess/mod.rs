@@ -99,8 +99,6 @@ pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Ass
 /// Whether anybody's stall is of our own making at the moment.
 pub(crate) fn we_brake_somebody(config: &Config, state: &State, sample: &Sample) -> bool {
     use crate::sample::Rung;
-    sample.workloads.iter().any(|(id, w)| {
-        !roles::is_protected(config, w)
-            && state.workloads.get(id).is_some_and(|t| t.held.rung >= Rung::Throttle)
-    })
+    let braked = state.workloads.iter().filter(|(_, track)| track.held.rung >= Rung::Throttle);
+    braked.filter_map(|(id, _)| sample.workloads.get(id)).any(|w| !roles::is_protected(config, w))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::join::join;
 use crate::sample::{Sample, Workload, WorkloadId};
 use crate::state::{State, Track};
 use crate::units::{Bytes, Monotonic, Span};
@@ -17,14 +18,20 @@ pub(crate) fn observe(state: &mut State, sample: &Sample) {
     if let Some(psi) = sample.host.psi {
         state.host_psi.push_counter(sample.at, psi.some_us);
     }
-    for (id, workload) in &sample.workloads {
-        let track = state.workloads.entry(id.clone()).or_default();
+    welcome(state, sample);
+    for (_, workload, track) in join(&sample.workloads, &mut state.workloads) {
         track.seen = sample.at;
         take(track, workload, sample.at);
     }
-    state.workloads.retain(|id, track| {
-        sample.workloads.contains_key(id) || (sample.at.since(track.seen) < FORGET && sample.at >= track.seen)
-    });
+    state.workloads.retain(|_, track| sample.at.since(track.seen) < FORGET && sample.at >= track.seen);
+}
+
+fn welcome(state: &mut State, sample: &Sample) {
+    if join(&sample.workloads, &state.workloads).count() < sample.workloads.len() {
+        for id in sample.workloads.keys() {
+            state.workloads.entry(id.clone()).or_default();
+        }
+    }
 }
 
 fn take(track: &mut Track, workload: &Workload, at: Monotonic) {
@@ -56,8 +63,10 @@ fn take(track: &mut Track, workload: &Workload, at: Monotonic) {
 
 /// Growth of every workload whose history gives one.
 pub(crate) fn growth(state: &State, sample: &Sample) -> BTreeMap<WorkloadId, i64> {
-    let of = |id: &WorkloadId| Some((id.clone(), state.workloads.get(id)?.usage.growth(sample.at)?));
-    sample.workloads.iter().filter(|(_, w)| w.current.is_some()).filter_map(|(id, _)| of(id)).collect()
+    join(&sample.workloads, &state.workloads)
+        .filter(|(_, workload, _)| workload.current.is_some())
+        .filter_map(|(id, _, track)| Some((id.clone(), track.usage.growth(sample.at)?)))
+        .collect()
 }
 
 /// What is positive of a growth.

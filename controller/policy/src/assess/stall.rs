@@ -2,17 +2,18 @@
 
 use super::we_brake_somebody;
 use crate::config::Config;
+use crate::join::join;
 use crate::roles;
-use crate::sample::{Rung, Sample, WorkloadId};
+use crate::sample::{Rung, Sample};
 use crate::state::{State, Track};
 use crate::units::{Monotonic, Share};
 
 /// The worst of the protected, each by the larger of PSI `some` and its time in direct reclaim. Host PSI stands in
 /// where nobody is protected, unless we brake somebody: their waiting is in it. `None` = not known.
 pub(crate) fn stall(config: &Config, state: &State, sample: &Sample) -> Option<Share> {
-    let mut protected = roles::protected(config, sample).peekable();
+    let mut protected = join(roles::protected(config, sample), &state.workloads).peekable();
     if protected.peek().is_some() {
-        return protected.filter_map(|(id, _)| of(state, id, sample.at)).max();
+        return protected.filter_map(|(_, _, track)| of(track, sample.at)).max();
     }
     if we_brake_somebody(config, state, sample) {
         return None;
@@ -20,8 +21,7 @@ pub(crate) fn stall(config: &Config, state: &State, sample: &Sample) -> Option<S
     state.host_psi.rate(sample.at).map(share_of_us)
 }
 
-fn of(state: &State, id: &WorkloadId, now: Monotonic) -> Option<Share> {
-    let track = state.workloads.get(id)?;
+fn of(track: &Track, now: Monotonic) -> Option<Share> {
     if track.held.rung >= Rung::Throttle {
         return None;
     }
@@ -45,7 +45,7 @@ fn share_of_us(us_per_second: i64) -> Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{Psi, Spec, Workload};
+    use crate::sample::{Psi, Spec, Workload, WorkloadId};
     use crate::units::Monotonic;
 
     /// Two samples a second apart; every `(priority, stalled per cent)` is a workload, the host stalls all the time.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::observe::positive;
 use crate::config::Config;
+use crate::join::join;
 use crate::roles;
 use crate::sample::{Sample, WorkloadId};
 use crate::state::{State, Track};
@@ -28,12 +29,11 @@ pub(crate) fn thrash(
     sample: &Sample,
     growth: &BTreeMap<WorkloadId, i64>,
 ) -> Option<u64> {
-    let of = |(id, _): (&WorkloadId, _)| {
-        let track = state.workloads.get_mut(id)?;
+    let of = |(id, _, track): (&WorkloadId, _, &mut Track)| {
         let raw = rate(track, growth.get(id).copied().unwrap_or(0), sample.at)?;
         Some(smooth(track, raw, sample.at))
     };
-    roles::protected(config, sample).filter_map(of).max()
+    join(roles::protected(config, sample), &mut state.workloads).filter_map(of).max()
 }
 
 fn rate(track: &Track, growth: i64, now: Monotonic) -> Option<u64> {

@@ -117,7 +117,7 @@ fn gentler(turn: &Turn<'_>, memory: &Memory) -> Bytes {
 
 /// The first victim whose death would give something back, if no other kill is under way.
 fn first(turn: &Turn<'_>) -> Option<(WorkloadId, Bytes)> {
-    if turn.tracked().any(|(_, w, t)| turn.kill_in_flight(w, t)) {
+    if turn.held(|r| r == Rung::Kill).any(|(_, w, t)| turn.kill_in_flight(w, t)) {
         return None;
     }
     victims(turn, Rung::Kill, AHEAD, Bytes::ZERO).into_iter().find_map(|id| {

@@ -71,8 +71,7 @@ fn next(turn: &Turn<'_>) -> Option<WorkloadId> {
     }
     let long = turn.tier() == Tier::Normal && calm >= LONG_CALM;
     let (id, w, track) = turn
-        .tracked()
-        .filter(|(_, _, t)| matches!(t.held.rung, Rung::Throttle | Rung::Freeze))
+        .held(|r| matches!(r, Rung::Throttle | Rung::Freeze))
         .max_by_key(|(id, w, _)| (w.spec.preference == Preference::Avoid, w.spec.priority, Reverse(*id)))?;
     let due = track.held.until <= turn.at() && (long || fits(turn, &memory, w, track));
     due.then(|| id.clone())

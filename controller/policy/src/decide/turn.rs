@@ -4,6 +4,7 @@ use crate::assess::observe::positive;
 use crate::assess::{Assessed, Memory};
 use crate::config::Config;
 use crate::holding::Holding;
+use crate::join::join;
 use crate::plan::{Evidence, Tier};
 use crate::relief::{Candidate, brake_holds};
 use crate::sample::{Rung, Sample, Workload, WorkloadId};
@@ -39,14 +40,22 @@ impl<'a> Turn<'a> {
     }
 
     /// The workloads of the sample with what is remembered of them.
-    pub(crate) fn tracked(&self) -> impl Iterator<Item = (&'a WorkloadId, &'a Workload, &Track)> {
-        let tracks = &self.state.workloads;
-        self.sample.workloads.iter().filter_map(move |(id, w)| Some((id, w, tracks.get(id)?)))
+    pub(crate) fn tracked(&self) -> impl Iterator<Item = (&WorkloadId, &Workload, &Track)> {
+        join(&self.sample.workloads, &self.state.workloads)
+    }
+
+    /// Those of them on a rung that `test` accepts. Few are on any: they are looked for on the state's side.
+    pub(crate) fn held(
+        &self,
+        test: impl Fn(Rung) -> bool,
+    ) -> impl Iterator<Item = (&WorkloadId, &Workload, &Track)> {
+        let tracks = self.state.workloads.iter().filter(move |(_, t)| test(t.held.rung));
+        tracks.filter_map(|(id, track)| Some((id, self.sample.workloads.get(id)?, track)))
     }
 
     /// Workloads of the sample that are on a rung that `test` accepts.
     pub(crate) fn on(&self, test: impl Fn(Rung) -> bool) -> Vec<WorkloadId> {
-        self.tracked().filter(|(_, _, t)| test(t.held.rung)).map(|(id, ..)| id.clone()).collect()
+        self.held(test).map(|(id, ..)| id.clone()).collect()
     }
 
     pub(crate) fn growth(&self, id: &WorkloadId) -> i64 {
@@ -74,14 +83,16 @@ impl<'a> Turn<'a> {
 
     /// Growth that is still in the rate of decline although it has just been stopped.
     pub(crate) fn just_stopped(&self) -> Bytes {
-        let recent =
-            |t: &Track| t.held.rung >= Rung::Throttle && self.at().since(t.held.since) <= self.grace();
-        self.tracked().filter(|(_, _, t)| recent(t)).map(|(id, ..)| positive(self.growth(id))).sum()
+        let recent = |t: &Track| self.at().since(t.held.since) <= self.grace();
+        self.held(|r| r >= Rung::Throttle)
+            .filter(|(_, _, t)| recent(t))
+            .map(|(id, ..)| positive(self.growth(id)))
+            .sum()
     }
 
     /// Bytes that kills under way are about to give back.
     pub(crate) fn pending(&self) -> Bytes {
-        self.tracked()
+        self.held(|r| r == Rung::Kill)
             .filter(|(_, w, t)| self.kill_in_flight(w, t))
             .filter_map(|(_, w, _)| Holding::of(w, Bytes::ZERO, &self.config.ladder))
             .map(|h| h.killable)

@@ -5,7 +5,7 @@ use super::lease::set_high;
 use crate::holding::Holding;
 use crate::plan::{Plan, Tier, Wanted};
 use crate::relief::CRUMBS;
-use crate::sample::{Rung, Trigger, Workload, WorkloadId};
+use crate::sample::{Rung, Trigger, Workload};
 use crate::state::{Held, Track};
 use crate::units::{Bytes, Span};
 
@@ -17,13 +17,12 @@ const TRIM_APART: Span = Span::millis(500);
 pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
     set_high(turn);
     let mut plan = Plan { gate: turn.state.gate.clone(), next: next(turn), ..Plan::default() };
-    for (id, workload) in &turn.sample.workloads {
-        let reclaim = reclaim(turn, id, workload);
-        let Some(track) = turn.state.workloads.get_mut(id) else { continue };
-        if reclaim.is_some() {
+    plan.workloads =
+        turn.tracked().map(|(id, w, t)| (id.clone(), wanted(&t.held, reclaim(turn, w, t)))).collect();
+    for (id, _) in plan.workloads.iter().filter(|(_, w)| w.reclaim.is_some()) {
+        if let Some(track) = turn.state.workloads.get_mut(id) {
             track.held.trimmed = Some(turn.sample.at);
         }
-        plan.workloads.insert(id.clone(), wanted(&track.held, reclaim));
     }
     plan
 }
@@ -43,19 +42,15 @@ pub(crate) fn wanted(held: &Held, reclaim: Option<Bytes>) -> Wanted {
 }
 
 /// The budget of this pass: what the calm target still lacks, as far as the rung may ask for it.
-fn reclaim(turn: &Turn<'_>, id: &WorkloadId, workload: &Workload) -> Option<Bytes> {
-    let memory = turn.memory()?;
-    let track = turn.state.workloads.get(id)?;
+fn reclaim(turn: &Turn<'_>, workload: &Workload, track: &Track) -> Option<Bytes> {
+    let memory = turn.memory().filter(|_| matches!(track.held.rung, Rung::Trim | Rung::Freeze))?;
     let holding = Holding::of(workload, memory.swap_free, &turn.config.ladder)?;
     let deficit = turn.assessed.report.deficit;
     let free = super::ladder::free_wanted(&memory);
     let from_anon =
         if track.held.rung == Rung::Freeze { holding.swappable } else { Bytes(holding.swappable.0 / 2) };
     let budget = from_anon.min(deficit).max(holding.file.min(free)).min(turn.config.ladder.reclaim_step);
-    let may = matches!(track.held.rung, Rung::Trim | Rung::Freeze)
-        && turn.tier() > Tier::Normal
-        && workload.populated == Some(true)
-        && rested(turn, track);
+    let may = turn.tier() > Tier::Normal && workload.populated == Some(true) && rested(turn, track);
     (may && budget >= CRUMBS.min(turn.config.ladder.reclaim_step) && budget > Bytes::ZERO).then_some(budget)
 }
 
@@ -68,7 +63,7 @@ fn rested(turn: &Turn<'_>, track: &Track) -> bool {
 /// Soon while anything is going on; otherwise so that the fastest growth is seen at half of the headroom.
 fn next(turn: &Turn<'_>) -> Span {
     let pace = &turn.config.pace;
-    let held = turn.tracked().any(|(_, _, t)| t.held.rung > Rung::Free);
+    let held = turn.held(|r| r > Rung::Free).next().is_some();
     let Some(memory) = turn.memory().filter(|_| turn.tier() == Tier::Normal && !held) else {
         return if turn.sample.trigger == Trigger::Shutdown { pace.calm } else { pace.busy };
     };

@@ -17,29 +17,36 @@ use crate::config::Config;
 use crate::decide::wanted;
 use crate::plan::{Finding, Gate, Plan, Tier};
 use crate::sample::{Sample, WorkloadId};
-use crate::state::{Held, State, Track};
-use crate::units::{Bytes, Share};
+use crate::state::{Held, Learned, State, Track};
 
-/// What was held before the pass, and what reclaim was worth then.
+/// What was held before the pass, and what reclaim was worth then. Only of those of whom there is something to say.
 #[derive(Default)]
-pub(crate) struct Before(BTreeMap<WorkloadId, Former>);
+pub(crate) struct Before {
+    of: BTreeMap<WorkloadId, Former>,
+    other: Former,
+}
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Former {
     held: Held,
-    worth: Share,
-    speed: Bytes,
+    learned: Learned,
 }
 
 impl Before {
     pub(crate) fn of(state: &State) -> Self {
-        let former =
-            |t: &Track| Former { held: t.held.clone(), worth: t.learned.ratio, speed: t.learned.per_second };
-        Self(state.workloads.iter().map(|(id, t)| (id.clone(), former(t))).collect())
+        let other = Former::default();
+        let telling = |t: &Track| t.held != other.held || t.learned != other.learned;
+        let former = |t: &Track| Former { held: t.held.clone(), learned: t.learned.clone() };
+        let tracks = state.workloads.iter().filter(|(_, t)| telling(t));
+        Self { of: tracks.map(|(id, t)| (id.clone(), former(t))).collect(), other }
     }
 
-    fn held(&self, id: &WorkloadId) -> Held {
-        self.0.get(id).map(|f| f.held.clone()).unwrap_or_default()
+    fn of_one(&self, id: &WorkloadId) -> &Former {
+        self.of.get(id).unwrap_or(&self.other)
+    }
+
+    fn held(&self, id: &WorkloadId) -> &Held {
+        &self.of_one(id).held
     }
 }
 
@@ -64,7 +71,7 @@ pub(crate) fn lint(case: Case<'_>, plan: &Plan) -> Vec<Finding> {
 
 /// Takes what has a fatal finding out of the plan and out of the state.
 pub(crate) fn block(case: Case<'_>, findings: &[Finding], state: &mut State, plan: &mut Plan) {
-    revert(findings, state, plan, |id| case.before.held(id));
+    revert(findings, state, plan, |id| case.before.held(id).clone());
     if findings.iter().any(|f| f.fatal) {
         let still = lint(case, plan);
         let low = |id: &WorkloadId| case.before.held(id).low;

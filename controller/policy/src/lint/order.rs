@@ -77,7 +77,7 @@ fn could_die(case: Case<'_>, workload: &Workload) -> bool {
 
 /// Whether it has anon that would fit into swap beside that of those whose turn came before, and gave well so far.
 fn could_shrink(case: Case<'_>, claimed: Bytes, id: &WorkloadId, workload: &Workload) -> bool {
-    let Some(former) = case.before.0.get(id) else { return false };
+    let learned = &case.before.of_one(id).learned;
     let Some(stat) = workload.stat.filter(|_| workload.current.is_some()) else { return false };
     let swap = case.sample.host.meminfo.map_or(Bytes::ZERO, |m| m.swap_free);
     let room = match workload.swap_max {
@@ -85,7 +85,7 @@ fn could_shrink(case: Case<'_>, claimed: Bytes, id: &WorkloadId, workload: &Work
         _ => Bytes(u64::MAX),
     };
     let shrinks = stat.anon.saturating_sub(stat.unevictable).min(swap.saturating_sub(claimed)).min(room);
-    let gives = former.worth >= Share::percent(50) && former.speed >= PLENTY;
+    let gives = learned.ratio >= Share::percent(50) && learned.per_second >= PLENTY;
     may(case, workload, Rung::Trim) && shrinks >= PLENTY && gives
 }
 

@@ -3,8 +3,7 @@
 use super::*;
 use crate::plan::Wanted;
 use crate::sample::{Meminfo, MemoryStat, Preference, Rung, Spec, Workload};
-use crate::state::Learned;
-use crate::units::Monotonic;
+use crate::units::{Bytes, Monotonic};
 
 /// Two expendables of unequal priority on 100 MiB of anon each, a protected and an untouchable one; no swap.
 struct Bench {
@@ -42,7 +41,7 @@ impl Bench {
             let workload =
                 Workload { spec, current, stat: Some(stat), populated: Some(true), ..Workload::default() };
             bench.sample.workloads.insert(id(name), workload);
-            bench.state.workloads.insert(id(name), Track { learned: Learned::default(), ..Track::default() });
+            bench.state.workloads.insert(id(name), Track::default());
             bench.plan.workloads.insert(id(name), Wanted::default());
         }
         bench

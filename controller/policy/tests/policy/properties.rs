@@ -40,7 +40,7 @@ fn calm(machine: &mut Machine) {
 }
 
 proptest! {
-    #![proptest_config(fixed(64))]
+    #![proptest_config(fixed(40))]
 
     /// Order, bounds, floors and the single kill hold in every pass, and nothing is left when calm has returned.
     #[test]
@@ -64,7 +64,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(fixed(16))]
+    #![proptest_config(fixed(12))]
 
     /// The same sample and state give the same pass, also when the state has been to a file and back.
     #[test]
@@ -81,7 +81,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(fixed(200))]
+    #![proptest_config(fixed(150))]
 
     /// Whatever is read, a pass ends, and touches nobody that it may not.
     #[test]

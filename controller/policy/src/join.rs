@@ -1,0 +1,31 @@
+//! Walks two sorted sequences side by side: with a thousand workloads, looking each one up again is most of a pass.
+
+use std::iter::Peekable;
+
+/// What both have under the same key.
+pub(crate) fn join<'k, K: Ord + 'k, A, B>(
+    left: impl IntoIterator<Item = (&'k K, A)>,
+    right: impl IntoIterator<Item = (&'k K, B)>,
+) -> impl Iterator<Item = (&'k K, A, B)> {
+    let mut right = right.into_iter().peekable();
+    left.into_iter().filter_map(move |(key, a)| Some((key, a, seek(&mut right, key)?)))
+}
+
+fn seek<'k, K: Ord + 'k, B>(right: &mut Peekable<impl Iterator<Item = (&'k K, B)>>, key: &K) -> Option<B> {
+    while right.next_if(|(other, _)| *other < key).is_some() {}
+    right.next_if(|(other, _)| *other == key).map(|(_, b)| b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn only_common_keys_are_joined() {
+        let left = BTreeMap::from([(1, 'a'), (3, 'c'), (4, 'd'), (9, 'z')]);
+        let right = BTreeMap::from([(0, 0), (3, 30), (5, 50), (9, 90)]);
+        let joined: Vec<_> = join(&left, &right).map(|(k, a, b)| (*k, *a, *b)).collect();
+        assert_eq!(joined, [(3, 'c', 30), (9, 'z', 90)]);
+    }
+}
