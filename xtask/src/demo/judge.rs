@@ -8,6 +8,8 @@ use super::runs::Protection;
 
 /// New PSI memory time in one reading that counts as pressure.
 const PRESSURE_US: u64 = 1000;
+/// An answer that takes longer is late.
+const LATE_NS: u64 = 100_000_000;
 
 /// The figures of one run.
 pub(super) fn judge(take: &Take) -> RunReport {
@@ -73,7 +75,15 @@ fn requests(all: &[&Request]) -> Requests {
         latencies.get(index.saturating_sub(1)).map_or(0.0, |ns| millis(*ns))
     };
     let lost = all.iter().filter(|request| request.lost()).count();
-    Requests { answered: all.len() - lost, lost, p50_ms: rank(0.5), p99_ms: rank(0.99), max_ms: rank(1.0) }
+    let late = all.iter().filter(|request| !request.lost() && request.latency_ns > LATE_NS).count();
+    Requests {
+        answered: all.len() - lost,
+        late,
+        lost,
+        p50_ms: rank(0.5),
+        p99_ms: rank(0.99),
+        max_ms: rank(1.0),
+    }
 }
 
 /// When the kernel first showed pressure after growth began: a direct reclaim, or a millisecond of new stall within

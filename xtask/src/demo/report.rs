@@ -81,7 +81,9 @@ pub(crate) struct RunReport {
 pub(crate) struct Requests {
     /// Answered within a second.
     pub(crate) answered: usize,
-    /// Refused, never answered, or answered later.
+    /// Of these: after more than 100 ms, the objective of an interactive service.
+    pub(crate) late: usize,
+    /// Refused, never answered, or answered later than a second.
     pub(crate) lost: usize,
     /// Median latency from the moment when the request was due.
     pub(crate) p50_ms: f64,

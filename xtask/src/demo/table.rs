@@ -1,11 +1,12 @@
 //! The result as a table on the terminal.
 use super::report::{DemoReport, RunReport};
 
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 14] = [
     "story",
     "swap",
     "protection",
     "answered",
+    "late",
     "lost",
     "p50 ms",
     "p99 ms",
@@ -14,12 +15,12 @@ const HEAD: [&str; 12] = [
     "kernel OOM",
     "onset to action",
     "freed",
+    "restored",
 ];
 
 /// All runs, one a line.
 pub(super) fn table(report: &DemoReport) -> String {
     let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
-    rows[0].push("restored".into());
     rows.extend(report.runs.iter().map(row));
     let columns = rows[0].len();
     let widths: Vec<usize> = (0..columns)
@@ -44,6 +45,7 @@ fn row(run: &RunReport) -> Vec<String> {
         run.swap.clone(),
         run.protection.clone(),
         run.protected.answered.to_string(),
+        run.protected.late.to_string(),
         run.protected.lost.to_string(),
         format!("{:.1}", run.protected.p50_ms),
         format!("{:.1}", run.protected.p99_ms),
@@ -93,7 +95,7 @@ pub(super) mod tests {
 
     /// A protected run that keeps every promise.
     pub(in super::super) fn protected() -> RunReport {
-        let requests = Requests { answered: 1000, lost: 0, p50_ms: 2.4, p99_ms: 3.0, max_ms: 4.5 };
+        let requests = Requests { answered: 1000, late: 0, lost: 0, p50_ms: 2.4, p99_ms: 3.0, max_ms: 4.5 };
         RunReport {
             name: "a-none-plimsoll".into(),
             story: "a".into(),

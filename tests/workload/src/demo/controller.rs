@@ -17,6 +17,8 @@ use crate::time::now_ns;
 
 /// Attaching every hook takes a second or two in the emulator.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Loading the model is growth, too: how long the controller may take to find the machine calm afterwards.
+const CALM_WITHIN: Duration = Duration::from_secs(90);
 /// Everything must be released well before.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +27,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Controller {
     child: Child,
     group: PathBuf,
+    address: SocketAddr,
     stop: Arc<AtomicBool>,
 }
 
@@ -49,15 +52,16 @@ impl Controller {
             .stderr(log)
             .spawn()
             .context("starting the controller")?;
-        let mut controller = Self { child, group: group.to_owned(), stop: Arc::new(AtomicBool::new(false)) };
-        controller.wait_ready(address)?;
-        controller.poll_status(address, File::create(out.join("status.jsonl"))?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut controller = Self { child, group: group.to_owned(), address, stop };
+        controller.wait_ready()?;
+        controller.poll_status(File::create(out.join("status.jsonl"))?);
         Ok(controller)
     }
 
-    fn wait_ready(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+    fn wait_ready(&mut self) -> anyhow::Result<()> {
         let end = Instant::now() + READY_WITHIN;
-        while !get(address, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+        while !get(self.address, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
             let status = self.child.try_wait()?;
             anyhow::ensure!(status.is_none(), "the controller ended before it was ready: {status:?}");
             anyhow::ensure!(Instant::now() < end, "the controller was not ready within {READY_WITHIN:?}");
@@ -66,16 +70,27 @@ impl Controller {
         Ok(())
     }
 
+    /// Waits until it says that the host is normal and every workload free.
+    pub(super) fn wait_calm(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + CALM_WITHIN;
+        loop {
+            let status = get(self.address, "/status").unwrap_or_default();
+            if is_calm(&status) {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < end, "not calm within {CALM_WITHIN:?}: {status}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// Asks for `/status` as a person's dashboard would, until the end.
-    fn poll_status(&self, address: SocketAddr, mut out: File) {
-        let stop = self.stop.clone();
+    fn poll_status(&self, mut out: File) {
+        let (address, stop) = (self.address, self.stop.clone());
         std::thread::spawn(move || {
             while !stop.load(Ordering::Acquire) {
-                if let Some((_, body)) =
-                    get(address, "/status").ok().as_deref().and_then(|it| it.split_once("\r\n\r\n"))
-                {
+                if let Some(body) = get(address, "/status").ok().as_deref().and_then(body) {
                     // A status that can't be written is only missing from the material, not from the judgement.
-                    let _ = writeln!(out, r#"{{"at_ns":{},"status":{}}}"#, now_ns(), body.trim());
+                    let _ = writeln!(out, r#"{{"at_ns":{},"status":{body}}}"#, now_ns());
                 }
                 std::thread::sleep(STATUS_EVERY);
             }
@@ -120,4 +135,36 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// What follows the head of an HTTP answer.
+fn body(answer: &str) -> Option<&str> {
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.trim())
+}
+
+/// Whether a status says that nothing is short and nobody is touched.
+fn is_calm(answer: &str) -> bool {
+    let Some(Ok(status)) = body(answer).map(serde_json::from_str::<serde_json::Value>) else { return false };
+    let free = |workload: &serde_json::Value| workload["rung"] == "free";
+    status["host"]["tier"] == "normal"
+        && status["workloads"]
+            .as_array()
+            .is_some_and(|workloads| workloads.len() == 2 && workloads.iter().all(free))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_calm;
+
+    #[test]
+    fn calm_is_normal_and_free() {
+        let answer = |tier: &str, rung: &str| {
+            let rungs = format!(r#"[{{"rung":"free"}},{{"rung":"{rung}"}}]"#);
+            format!("HTTP/1.1 200 OK\r\n\r\n{{\"host\":{{\"tier\":\"{tier}\"}},\"workloads\":{rungs}}}")
+        };
+        assert!(is_calm(&answer("normal", "free")));
+        assert!(!is_calm(&answer("elevated", "free")));
+        assert!(!is_calm(&answer("normal", "freeze")));
+        assert!(!is_calm("HTTP/1.1 503 Service Unavailable\r\n\r\n"));
+    }
 }

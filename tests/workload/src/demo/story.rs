@@ -61,6 +61,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let controller = controller(args, &groups)?;
     phase("setting the stage");
     let (mut server, mut batch) = loads(args, &groups)?;
+    if let Some(controller) = &controller {
+        phase("settling");
+        controller.wait_calm()?;
+    }
     let monitor = Monitor::start(&groups);
     phase("calm");
     let began_ns = now_ns();

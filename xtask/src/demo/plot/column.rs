@@ -22,6 +22,8 @@ pub(super) struct Stretch<T> {
     pub(super) state: T,
 }
 
+const MIB: f64 = 1_048_576.0;
+
 /// One run.
 pub(super) struct Column {
     /// Which.
@@ -34,6 +36,8 @@ pub(super) struct Column {
     pub(super) server: Line,
     /// The batch job's.
     pub(super) batch: Line,
+    /// `memory.high` of the batch job, one line for each time that it was set.
+    pub(super) high: Vec<Line>,
     /// `MemFree`.
     pub(super) free: Line,
     /// Swap in use; empty where there is no swap.
@@ -67,9 +71,7 @@ impl Column {
         // Every fifth reading: more than a pixel can show.
         let line = |value: fn(&Reading) -> Option<u64>| -> Line {
             let points = readings.iter().step_by(5);
-            points
-                .filter_map(|it| Some((time.of(it.at_ns), value(it)? as f64 / f64::from(1 << 20))))
-                .collect()
+            points.filter_map(|it| Some((time.of(it.at_ns), value(it)? as f64 / MIB))).collect()
         };
         let swap = line(|it| it.swap_used);
         let request = |lost: bool| -> Line {
@@ -82,6 +84,7 @@ impl Column {
             span,
             server: line(|it| it.server.current),
             batch: line(|it| it.batch.current),
+            high: high(&readings, &time),
             free: line(|it| it.free),
             swap: if swap.iter().any(|(_, used)| *used > 0.0) { swap } else { Line::new() },
             tiers: stretches(material.journal.moments.iter().map(|it| (time.of(it.at_ns), it.tier)), span.1),
@@ -122,6 +125,16 @@ impl Time {
     fn of(&self, at_ns: u64) -> f64 {
         (i128::from(at_ns) - i128::from(self.origin)) as f64 / 1e9
     }
+}
+
+/// The limit while there was one.
+fn high(readings: &[&Reading], time: &Time) -> Vec<Line> {
+    let limited = readings.chunk_by(|a, b| a.batch.high.is_some() == b.batch.high.is_some());
+    let line = |part: &[&Reading]| -> Line {
+        let points = part.iter().filter_map(|it| Some((time.of(it.at_ns), it.batch.high? as f64 / MIB)));
+        points.collect()
+    };
+    limited.map(line).filter(|line| !line.is_empty()).collect()
 }
 
 fn heading(run: Run) -> String {

@@ -59,6 +59,16 @@ where
             .label(name)
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], colour.stroke_width(width)));
     }
+    for (number, line) in column.high.iter().enumerate() {
+        let stroke = BATCH.stroke_width(1);
+        let series =
+            chart.draw_series(DashedLineSeries::new(line.iter().copied(), 5, 4, stroke)).map_err(wrong)?;
+        if number == 0 {
+            series
+                .label("batch job's memory.high")
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], stroke));
+        }
+    }
     for (at, colour) in marks(column) {
         chart.draw_series(LineSeries::new([(at, 0.0), (at, top)], colour.stroke_width(1))).map_err(wrong)?;
     }

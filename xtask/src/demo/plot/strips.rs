@@ -84,8 +84,9 @@ where
         text(self.area, name, (10, top + 3), 15, &INK)?;
         let frame = [(self.x(self.span.0), top), (self.x(self.span.1), top + ROW - 4)];
         self.area.draw(&Rectangle::new(frame, RGBColor(225, 225, 225).stroke_width(1))).map_err(wrong)?;
-        for (from, to, word, colour) in stretches {
-            let (left, right) = (self.x(from.max(self.span.0)), self.x(to).max(self.x(from) + 1));
+        for (from, to, word, colour) in stretches.filter(|(_, to, ..)| *to > self.span.0) {
+            let left = self.x(from.max(self.span.0));
+            let right = self.x(to.min(self.span.1)).max(left + 1);
             let corners = [(left, top), (right, top + ROW - 4)];
             self.area.draw(&Rectangle::new(corners, colour.filled())).map_err(wrong)?;
             if right - left >= LETTER * i32::try_from(word.len())? {
