@@ -13,7 +13,7 @@ use std::sync::Arc;
 use plimsoll_policy::config::Ladder;
 use plimsoll_policy::plan::{Act, ActResult, Outcome, Plan, Wanted};
 use plimsoll_policy::sample::{Sample, Workload, WorkloadId};
-use plimsoll_policy::units::{Bytes, Limit, Monotonic, Span};
+use plimsoll_policy::units::{Bytes, Limit, Monotonic, Share, Span};
 
 use self::ancestors::Ancestors;
 use self::mail::{End, Ended};
@@ -129,7 +129,9 @@ impl Actor {
         if ladder.dry_run {
             return Vec::new();
         }
-        let enough = sample.host.meminfo.map(|meminfo| meminfo.available + deficit);
+        // A growth that merely paused for an instant is no reason to withdraw.
+        let margin = |total: Bytes| deficit.max(total.share(Share::percent(1)));
+        let enough = sample.host.meminfo.map(|meminfo| meminfo.available + margin(meminfo.total));
         let looks = Looks {
             freeze: Look { enough, deadline: ladder.freeze_deadline },
             kill: Look { enough, deadline: ladder.kill_deadline },

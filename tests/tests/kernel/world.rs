@@ -1,0 +1,245 @@
+//! What the tests of the daemon share: cgroups with real processes in them, and a running daemon.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use plimsoll_tests::guest;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// The emulator is slow and the host may be busy: a limit for what must come at all, never a measurement.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Waits until `done`, or fails saying what was waited for.
+pub(crate) fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A cgroup below the root, removed with everything in it at the end.
+pub(crate) struct Group {
+    pub(crate) path: PathBuf,
+}
+
+impl Group {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = Path::new("/sys/fs/cgroup").join(name);
+        fs::create_dir(&path).unwrap();
+        Self { path }
+    }
+
+    pub(crate) fn inode(&self) -> u64 {
+        fs::metadata(&self.path).unwrap().ino()
+    }
+
+    pub(crate) fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path.join(file)).unwrap_or_default().trim().to_owned()
+    }
+
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        fs::write(self.path.join(file), text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+
+    pub(crate) fn number(&self, file: &str) -> u64 {
+        self.read(file).parse().unwrap_or(0)
+    }
+
+    pub(crate) fn event(&self, file: &str, key: &str) -> u64 {
+        let text = self.read(file);
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.event("cgroup.events", "frozen") == 1
+    }
+
+    pub(crate) fn is_populated(&self) -> bool {
+        self.event("cgroup.events", "populated") == 1
+    }
+
+    /// Starts `plimsoll-workload ARGS` in it.
+    pub(crate) fn workload(&self, arguments: &[&str]) -> Child {
+        let program = guest::workload();
+        Command::new(&program)
+            .arg("launch")
+            .arg("--cgroup")
+            .arg(&self.path)
+            .arg("--")
+            .arg(&program)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Starts a workload that grows to a size and sits on it, and waits until it has.
+    pub(crate) fn idle_on(&self, mib: u64) -> Child {
+        let size = mib.to_string();
+        let child = self.workload(&["batch-job", "--idle", "--from-mib", &size, "--to-mib", &size]);
+        wait("the workload has its memory", || self.number("memory.current") >= mib << 20);
+        child
+    }
+
+    /// Whether one of its processes is stopped by a signal.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.read("cgroup.procs").lines().any(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::write(self.path.join("cgroup.kill"), "1");
+        let end = Instant::now() + PATIENCE;
+        while fs::remove_dir(&self.path).is_err() && self.path.exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A running daemon with its own files.
+pub(crate) struct Daemon {
+    pub(crate) child: Child,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+const ADDRESS: &str = "127.0.0.1:9478";
+
+impl Daemon {
+    /// Starts the daemon with these keys of the configuration, and waits until it protects.
+    pub(crate) fn start(config: &str) -> Self {
+        Self::start_in(tempfile::tempdir_in("/run").unwrap(), config)
+    }
+
+    /// As [`Self::start`], with the files of a predecessor.
+    pub(crate) fn start_in(dir: tempfile::TempDir, config: &str) -> Self {
+        let path = dir.path().display();
+        let daemon = format!(
+            "daemon: {{ listen: {ADDRESS:?}, run_dir: \"{path}/run\", journal: \"{path}/journal.jsonl\" }}\n"
+        );
+        let file = dir.path().join("plimsoll.yaml");
+        fs::write(&file, daemon + config).unwrap();
+        let log = fs::File::options().create(true).append(true).open(dir.path().join("log")).unwrap();
+        let child =
+            Command::new(guest::plimsoll()).arg("run").arg("--config").arg(file).stderr(log).spawn().unwrap();
+        let mut this = Self { child, dir };
+        wait("the daemon is ready", || {
+            let ended = this.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", this.log());
+            get("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        });
+        this
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The lines of the journal so far.
+    pub(crate) fn journal(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.dir.path().join("journal.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The acts of all outcomes in the journal, such as `freeze`, with their results.
+    pub(crate) fn outcomes(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for outcome in self
+            .journal()
+            .iter()
+            .flat_map(|line| line["sample"]["outcomes"].as_array().cloned().unwrap_or_default())
+        {
+            all.push((name(&outcome["act"]), name(&outcome["result"])));
+        }
+        all
+    }
+
+    /// Whether an act ended like this.
+    pub(crate) fn saw(&self, act: &str, result: &str) -> bool {
+        self.outcomes().iter().any(|(a, r)| a == act && r == result)
+    }
+
+    /// The tiers of the journal, without repetitions.
+    pub(crate) fn tiers(&self) -> Vec<String> {
+        let mut tiers: Vec<String> =
+            self.journal().iter().map(|line| name(&line["assessment"]["tier"])).collect();
+        tiers.dedup();
+        tiers
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// SIGTERM, and its exit code.
+    pub(crate) fn finish(mut self) -> (Option<i32>, String) {
+        self.signal(Signal::TERM);
+        let mut code = None;
+        wait("the daemon ends", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        (code.and_then(|code| code.code()), self.log())
+    }
+
+    /// SIGKILL; the files stay.
+    pub(crate) fn crash(mut self) -> tempfile::TempDir {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+        let Self { dir, .. } = &mut self;
+        std::mem::replace(dir, tempfile::tempdir_in("/run").unwrap())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log\n{}", self.log());
+            eprintln!("--- tiers {:?}\n--- outcomes {:?}", self.tiers(), self.outcomes());
+        }
+        // Ended already, or a test failed: the guardian releases what is set.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The key of an externally tagged value, or the text itself.
+fn name(value: &Value) -> String {
+    match value {
+        Value::Object(map) => map.keys().next().cloned().unwrap_or_default(),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// One HTTP request to the daemon.
+pub(crate) fn get(path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(ADDRESS).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// Whether this guest has swap.
+pub(crate) fn has_swap() -> bool {
+    fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1)
+}
+
+/// `MemAvailable` in MiB.
+pub(crate) fn available_mib() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
+}
