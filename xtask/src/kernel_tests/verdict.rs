@@ -31,6 +31,8 @@ impl Verdict {
     pub(super) fn take(&mut self, line: &str) {
         if let Some(count) = line.strip_prefix("plimsoll-tests: ") {
             self.announced = count.parse().unwrap_or(0);
+            // A boot that the emulator lost half-way begins again.
+            self.tests.clear();
         } else if let Some(test) = TestLine::parse(line) {
             self.tests.push((test, String::new()));
         } else if let Some((TestLine { outcome: Outcome::Fail, .. }, output)) = self.tests.last_mut() {

@@ -135,7 +135,8 @@ impl Boot {
 
     /// Boots, and hands every line that the command prints to `on_line` as it comes.
     ///
-    /// A boot that dies in the emulator before the command has begun is repeated; whatever the command does is not.
+    /// A boot that the emulator loses (dead before init's first word, or by its known Oops on a half-patched
+    /// instruction) is repeated, and its lines come again from the first; whatever the command does is not.
     pub(crate) fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Report> {
         // Older kernels bring CPUs up one after the other and spin for each, on the only thread there is.
         let serial = matches!(self.kernel.version(), (..=5, _) | (6, ..=4));

@@ -31,7 +31,8 @@ enum Ending {
 
 pub(super) fn run(boot: &Boot, on_line: &mut dyn FnMut(&str)) -> Result<Report> {
     let init = crate::build::init()?;
-    for retried in 0..=RETRIES {
+    let mut retried = 0;
+    loop {
         let start = Instant::now();
         let work = tempfile::Builder::new().prefix("plimsoll-vm-").tempdir()?;
         clear(boot)?;
@@ -46,11 +47,12 @@ pub(super) fn run(boot: &Boot, on_line: &mut dyn FnMut(&str)) -> Result<Report> 
             Ending::Verdict(verdict) => return Ok(report(boot, verdict, stdout, retried, start.elapsed())),
             Ending::Died(_) if retried < RETRIES && lost_by_emulator(&boot.log) => {
                 fs::rename(&boot.log, boot.log.with_extension(format!("lost-{retried}.log")))?;
+                retried += 1;
             }
-            Ending::Died(error) => bail!("{error:#}; {}", tail(&boot.log)),
+            Ending::Died(error) if retried == 0 => bail!("{error:#}; {}", tail(&boot.log)),
+            Ending::Died(error) => bail!("{error:#}, nor did {retried} boots before it; {}", tail(&boot.log)),
         }
     }
-    Err(anyhow!("{} boots in a row died in the emulator; logs: {}", RETRIES + 1, boot.log.display()))
 }
 
 fn report(boot: &Boot, verdict: Verdict, stdout: String, retried: u32, wall: Duration) -> Report {
@@ -116,7 +118,7 @@ fn attempt(boot: &Boot, work: &Path, on_line: &mut dyn FnMut(&str)) -> Result<En
         Ok(verdict) => {
             rest.and(Ok(Ending::Verdict(serde_json::from_slice(&verdict).context(VERDICT_ENTRY)?)))
         }
-        Err(_) => Ok(Ending::Died(anyhow!("the guest ended without a verdict"))),
+        Err(_) => Ok(Ending::Died(anyhow!("the guest did not reach its end"))),
     }
 }
 
