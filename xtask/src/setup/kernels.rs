@@ -61,9 +61,9 @@ fn find(series: &str) -> Result<String> {
     match candidates(series)?.into_iter().next() {
         Some(newest) => Ok(newest),
         None => bail!(
-            "apt knows no linux-image-{series}*-cloud-amd64; Debian bookworm with its security suite has it, \
-             {} has not",
-            release_name()
+            "apt on {} knows no linux-image-{series}*-cloud-amd64; Debian bookworm with its security suite has {}",
+            release_name(),
+            SERIES.join(" and ")
         ),
     }
 }
