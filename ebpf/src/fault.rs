@@ -10,7 +10,7 @@ use aya_ebpf::macros::{btf_tracepoint, fentry, perf_event};
 use aya_ebpf::programs::{BtfTracePointContext, FEntryContext, PerfEventContext};
 use plimsoll_ebpf::Kind;
 
-use crate::maps::{GATE, TARGETS, count, now};
+use crate::maps::{TARGETS, count, gate, now};
 use crate::{cgroup, edge};
 
 const SIGSTOP: u32 = 19;
@@ -42,12 +42,21 @@ fn fault() {
     let cgroup = cgroup::of_current();
     // SAFETY: only the address is taken.
     count(cgroup, |counters| unsafe { &raw mut (*counters).faults }, 1);
-    let Some(gate) = GATE.get(0) else { return };
-    if gate.raised_ns == 0 || TARGETS.get_ptr(cgroup).is_none() {
-        return;
+    // SAFETY: an aligned word of a global.
+    let raised_ns = unsafe { (&raw const (*gate()).raised_ns).read_volatile() };
+    if raised_ns != 0 {
+        stop(cgroup, raised_ns);
     }
-    let age = now().saturating_sub(gate.raised_ns);
-    if age > gate.window_ns {
+}
+
+/// Stops the current thread if the gate is still up and it belongs to a target. Apart, so that a fault under an armed
+/// gate saves no registers for it.
+#[inline(never)]
+fn stop(cgroup: u64, raised_ns: u64) {
+    let age = now().saturating_sub(raised_ns);
+    // SAFETY: an aligned word of a global.
+    let window_ns = unsafe { (&raw const (*gate()).window_ns).read_volatile() };
+    if age > window_ns || TARGETS.get_ptr(cgroup).is_none() {
         return;
     }
     // SAFETY: takes a number. -EBUSY (this CPU still delivers another signal) is made good at the next fault.
@@ -61,11 +70,11 @@ fn fault() {
 /// Reclaim was seen: an armed gate goes up, or stays up.
 #[inline(always)]
 pub(crate) fn raise() {
-    let Some(gate) = GATE.get_ptr_mut(0) else { return };
-    // SAFETY: a map value of aligned words, valid while the program runs.
+    let gate = gate();
+    // SAFETY: aligned words of a global.
     unsafe {
-        if (*gate).armed != 0 {
-            (*gate).raised_ns = now();
+        if (&raw const (*gate).armed).read_volatile() != 0 {
+            (&raw mut (*gate).raised_ns).write_volatile(now());
         }
     }
 }

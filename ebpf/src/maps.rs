@@ -6,7 +6,7 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use plimsoll_ebpf::{BUCKETS, Counters, Gate, Histogram, HostCounters, Offsets, Settings};
 
 /// cgroups that can be counted at a time. More are counted in `no_room`.
@@ -40,8 +40,10 @@ static WAITS: HashMap<u32, Wait> = HashMap::with_max_entries(8192, 0);
 #[map]
 static IGNORED: HashMap<u32, u8> = HashMap::with_max_entries(64, 0);
 
-#[map]
-pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, 0);
+/// The only zeroed global: user space finds it as the map `.bss`. A global, since it is read at every page fault while
+/// armed, and a look-up takes fifteen instructions more than a load.
+#[unsafe(no_mangle)]
+static mut GATE: Gate = Gate { armed: 0, window_ns: 0, raised_ns: 0 };
 
 /// cgroup ids whose threads the gate stops.
 #[map]
@@ -71,6 +73,12 @@ static OFFSETS: Global<Offsets> = Global::new(Offsets {
     task_tgid: 0,
     reserved: 0,
 });
+
+/// The gate, which user space and the other CPUs write too: only by volatile access, a word at a time.
+#[inline(always)]
+pub(crate) fn gate() -> *mut Gate {
+    &raw mut GATE
+}
 
 /// What one task waits for. Zero stands for "not now".
 #[repr(C)]

@@ -47,7 +47,7 @@ pub(super) fn load(options: &Options) -> Result<Probes, ProbesError> {
         histograms: take(&mut ebpf, "HISTOGRAMS")?,
         host: take(&mut ebpf, "HOST")?,
         ignored: take(&mut ebpf, "IGNORED")?,
-        gate: Gate::new(take(&mut ebpf, "GATE")?, sets, options.gate_window, program),
+        gate: Gate::new(take(&mut ebpf, ".bss")?, sets, options.gate_window, program),
         ring: Some(Ring::new(take(&mut ebpf, "EVENTS")?)),
         counters_batch: Batch::new(),
         histograms_batch: Batch::new(),
