@@ -17,7 +17,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The helpers used are for GPL-compatible programs only. Dual, as the Apache alternative is not on the kernel's list.
+/// Some helpers are for GPL-compatible programs only, and of our licences the kernel's list has this spelling.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
-static LICENSE: [u8; 4] = *b"GPL\0";
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
