@@ -117,6 +117,12 @@ impl Trend {
         Some(if short > 0 && long > short { short / 2 + long / 2 } else { short })
     }
 
+    /// Whether the reading before the last one is no older than this: a rate across a longer gap is history.
+    pub(crate) fn is_continuous(&self, within: Span) -> bool {
+        let Some(last) = self.last else { return false };
+        self.short.0.iter().rfind(|p| p.at < last.at).is_some_and(|p| last.at.since(p.at) <= within)
+    }
+
     /// The last reading.
     pub(crate) fn last(&self) -> Option<u64> {
         self.last.map(|p| p.value)

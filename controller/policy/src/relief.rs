@@ -52,7 +52,12 @@ impl Candidate<'_> {
             Rung::Freeze => self.reclaimed(self.holding.swappable, within),
             Rung::Kill => self.holding.killable,
         };
-        let growth = if rung >= Rung::Throttle { self.brakeable() } else { Bytes::ZERO };
+        let growth = match rung {
+            Rung::Free | Rung::Trim | Rung::Offload => Bytes::ZERO,
+            // A limit holds what has nowhere else to go; with swap the workload goes on growing into that.
+            Rung::Throttle if self.holding.swappable >= CRUMBS => Bytes(self.brakeable().0 / 2),
+            Rung::Throttle | Rung::Freeze | Rung::Kill => self.brakeable(),
+        };
         Relief { bytes, growth }
     }
 

@@ -17,11 +17,17 @@ const KILL_TAKES: Span = Span::millis(400);
 const EXIT_RATE: Bytes = Bytes::mib(1024);
 /// The protected are given room for this much growth.
 const AHEAD: Span = Span::secs(2);
+/// Two readings this far apart are still one story: twice the default pace of calm.
+const CONTINUOUS: Span = Span::secs(1);
 /// Reclaim that promises enough must deliver within this time.
 const PATIENCE: Span = Span::secs(5);
 
 pub(crate) fn consider(turn: &mut Turn<'_>) {
     let Some(memory) = turn.memory() else { return };
+    // After a gap, one look at how full it is says nothing of where it is going; a freeze can be undone.
+    if !turn.state.available.is_continuous(CONTINUOUS) {
+        return;
+    }
     let needed = needed(turn, &memory);
     let desperate = needed > Bytes::ZERO && desperate(turn, &memory, needed);
     let since = desperate.then(|| turn.state.desperate.unwrap_or(turn.at()).min(turn.at()));

@@ -1,4 +1,8 @@
-//! Raises rungs for the calm target: from the lowest victim up, each to the gentlest rung that is enough.
+//! Raises rungs from the lowest victim up, each to the gentlest rung that is enough.
+//!
+//! Trimming costs a workload little, so it works towards calm: below what elevated may be left at. A throttle or a
+//! freeze costs it its progress, so these are for staying below what constrained may be left at, and no more: memory
+//! that nobody else needs is not refused to the lowest either.
 
 use super::turn::{Turn, part};
 use super::victims::victims;
@@ -16,8 +20,10 @@ const FREE_PERCENT: u32 = 3;
 /// What is still wanted when a victim's turn comes.
 #[derive(Clone, Copy, Debug)]
 struct Need {
-    /// In headroom.
-    bytes: Bytes,
+    /// In headroom, to be calm.
+    calm: Bytes,
+    /// In headroom, to be out of constrained with the growth of the next moment: what brakes are for.
+    brake: Bytes,
     /// In free pages, which page cache can give as well.
     free: Bytes,
     /// Within this time.
@@ -26,12 +32,19 @@ struct Need {
     swap: Bytes,
 }
 
+impl Need {
+    /// What a rung may be used for.
+    fn of(&self, rung: Rung) -> Bytes {
+        if rung >= Rung::Throttle { self.brake } else { self.calm }
+    }
+}
+
 pub(crate) fn raise(turn: &mut Turn<'_>) {
     let Some(memory) = turn.memory() else { return };
     let Some(strongest) = strongest(turn.tier()) else { return };
     let mut need = need(turn, &memory);
     for id in victims(turn, strongest, need.within, need.swap) {
-        if need.bytes == Bytes::ZERO && need.free == Bytes::ZERO {
+        if need.calm == Bytes::ZERO && need.brake == Bytes::ZERO && need.free == Bytes::ZERO {
             break;
         }
         serve(turn, &id, strongest, &mut need);
@@ -50,10 +63,12 @@ fn strongest(tier: Tier) -> Option<Rung> {
 
 fn need(turn: &Turn<'_>, memory: &Memory) -> Need {
     let falling = residual(memory, turn.just_stopped());
-    let above = memory.above(turn.config.host.elevated.leave, falling, BRAKE_AHEAD);
+    let host = &turn.config.host;
+    let above = |share, growth| memory.above(share, growth, BRAKE_AHEAD).saturating_sub(turn.pending());
     let left = time_for(memory.headroom, falling).unwrap_or(HORIZON);
     Need {
-        bytes: above.saturating_sub(turn.pending()),
+        calm: above(host.elevated.leave, Bytes::ZERO),
+        brake: above(host.constrained.leave, falling),
         free: free_wanted(memory),
         within: left.clamp(BRAKE_AHEAD, HORIZON),
         swap: memory.swap_free,
@@ -75,17 +90,19 @@ fn serve(turn: &mut Turn<'_>, id: &WorkloadId, strongest: Rung, need: &mut Need)
     let evidence = || {
         let growth = turn.growth(id);
         turn.because([
-            Evidence::Tier { tier: turn.tier(), deficit: need.bytes },
+            Evidence::Tier { tier: turn.tier(), deficit: need.of(rung) },
             Evidence::Yield { expected: relief.bytes },
             Evidence::Growth { bytes_per_second: growth },
         ])
     };
     let evidence = if changed { evidence() } else { Vec::new() };
+    let soon = candidate.relief(rung, BRAKE_AHEAD, &turn.config.ladder);
     let file = candidate.holding.file;
     if changed {
         turn.put(id, rung, evidence);
     }
-    need.bytes = need.bytes.saturating_sub(relief.total());
+    need.calm = need.calm.saturating_sub(relief.total());
+    need.brake = need.brake.saturating_sub(soon.total());
     need.swap = need.swap.saturating_sub(relief.bytes);
     if rung >= Rung::Trim {
         need.free = need.free.saturating_sub(file + relief.bytes);
@@ -102,17 +119,21 @@ fn choose(
 ) -> (Rung, Relief) {
     let now = candidate.track.held.rung;
     let relief = |rung| candidate.relief(rung, need.within, &turn.config.ladder);
+    let soon = |rung| candidate.relief(rung, BRAKE_AHEAD, &turn.config.ladder);
     let mut best = (now, relief(now));
     for rung in [Rung::Trim, Rung::Throttle, Rung::Freeze] {
-        if best.1.total() >= need.bytes {
-            break;
+        // A brake is for the next moment, so what gentler rungs bring later does not count against it.
+        let brakes = rung >= Rung::Throttle;
+        let has = if brakes { soon(best.0).total() } else { best.1.total() };
+        if has >= need.of(rung) {
+            continue;
         }
         if rung > now && rung <= reach(turn, candidate, strongest) && open(turn, workload, candidate, rung) {
-            let given = relief(rung);
+            let given = if brakes { soon(rung) } else { relief(rung) };
             // Where nothing is enough, what is reclaimed must at least not come back: a frozen one can't refault.
-            let keeps = rung == Rung::Freeze && given.bytes >= CRUMBS && given.total() == best.1.total();
-            if worthwhile(given) && (keeps || given.total() > best.1.total()) {
-                best = (rung, given);
+            let keeps = rung == Rung::Freeze && given.bytes >= CRUMBS && given.total() == has;
+            if worthwhile(given) && (keeps || given.total() > has) {
+                best = (rung, relief(rung));
             }
         }
     }

@@ -48,14 +48,18 @@ fn verdict(track: &Track, workload: &Workload, growth: i64, at: Monotonic) -> Op
     }
     let current = workload.current?;
     let pushes = workload.events.is_some_and(|e| e.high > lease.high_events);
-    if current + FELL <= lease.current {
-        return Some(Verdict::Helps);
-    }
-    if pushes && fruitless(lease, track) {
+    let fell = current + FELL <= lease.current;
+    if pushes && !fell && fruitless(lease, track) {
         return Some(Verdict::Futile);
     }
     let stopped = growth < i64::try_from(SLOW.0).unwrap_or(i64::MAX);
-    Some(if stopped { Verdict::Helps } else { Verdict::NoMore })
+    Some(match (stopped, fell) {
+        (true, _) => Verdict::Helps,
+        // What left `memory.current` went to swap, and more came after it: no brake.
+        (false, _) if pushes => Verdict::Futile,
+        (false, true) => Verdict::Helps,
+        (false, false) => Verdict::NoMore,
+    })
 }
 
 fn fruitless(lease: &Lease, track: &Track) -> bool {
@@ -117,13 +121,15 @@ fn fresh(track: &Track, workload: &Workload, at: Monotonic, lasts: Span) -> Leas
 pub(crate) fn set_high(turn: &mut Turn<'_>) {
     let (at, lasts) = (turn.at(), turn.config.ladder.throttle_lease);
     let swap_free = turn.memory().map_or(Bytes::ZERO, |m| m.swap_free);
-    let short = turn.tier() >= Tier::Constrained && turn.assessed.report.deficit > Bytes::ZERO;
+    let limit = turn.config.host.constrained.leave;
+    let short = turn.memory().is_some_and(|m| m.above(limit, Bytes::ZERO, Span::ZERO) > Bytes::ZERO);
     for id in turn.on(|r| r == Rung::Throttle) {
         let Some(workload) = turn.sample.workloads.get(&id) else { continue };
         let Some(holding) = Holding::of(workload, swap_free, &turn.config.ladder) else { continue };
         let Some(track) = turn.state.workloads.get_mut(&id) else { continue };
         let candidate = Candidate { holding, track, growth: 0 };
-        let step = candidate.squeeze(&turn.config.ladder);
+        // While only growth is the matter the limit is where the workload stands: nothing has to be squeezed out.
+        let step = if short { candidate.squeeze(&turn.config.ladder) } else { Bytes::ZERO };
         let lower = holding.current.saturating_sub(step).max(holding.floor);
         let due = short && at.since(track.held.lease.stepped) >= STEP;
         let high = match track.held.high {

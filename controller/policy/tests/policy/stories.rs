@@ -148,6 +148,8 @@ fn the_stories_end_well() {
         let machine = story().machine;
         let killed: &[&str] = match name {
             "story_b_noswap" | "story_b_slow_swap" => &["batch"],
+            // Nobody could see it fill the machine; when the readings come back the service suffers already.
+            "gap_everywhere" => &["batch"],
             "lower_one_first" => &["scratch"],
             _ => &[],
         };
