@@ -27,7 +27,7 @@ fn lost(hook: &str) -> &'static str {
         "over_high" => "how much of a workload's stall is our own throttling: PSI has to be set off instead",
         "kswapd_wake" => "the first sign that free pages run low",
         "oom_victim" => "at once, that the kernel killed",
-        "cgroup_rmdir" => "at once, that a cgroup is going away, so that nobody reclaims it",
+        "cgroup_rmdir" => "when a cgroup is gone: its counters keep their place in the maps for longer",
         "major_faults" => "major faults as they happen: memory.stat tells them later",
         "gate" => "the brake at the next page fault: freezing has to wait for the reaction thread",
         _ => "what this hook tells",
