@@ -179,3 +179,48 @@ fn cpu_share(material: &Material) -> Option<f64> {
     let span = material.ending.ended_ns.saturating_sub(material.ending.growth_ns);
     (span > 0).then(|| after.saturating_sub(before) as f64 * 1e3 / span as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Group, Reading, Request, pressure, requests, untouched};
+
+    fn request(latency_ms: u64, answered: bool) -> Request {
+        Request { due_ns: 0, latency_ns: latency_ms * 1_000_000, answered }
+    }
+
+    #[test]
+    fn late_and_lost_requests_stay_in_the_percentiles() {
+        let all = [request(2, true), request(200, true), request(1500, true), request(9000, false)];
+        let figures = requests(&all.iter().collect::<Vec<_>>());
+        assert_eq!((figures.answered, figures.late, figures.lost), (2, 1, 2));
+        assert_eq!((figures.p50_ms, figures.p99_ms, figures.max_ms), (200.0, 9000.0, 9000.0));
+    }
+
+    #[test]
+    fn no_requests_give_no_figures() {
+        assert_eq!(requests(&[]), super::Requests::default());
+    }
+
+    #[test]
+    fn pressure_is_a_direct_reclaim_or_a_millisecond_of_stall_after_growth() {
+        let reading = |at_ns, direct, stall| Reading {
+            at_ns,
+            direct_reclaims: Some(direct),
+            psi_some_us: Some(stall),
+            ..Reading::default()
+        };
+        let early = [reading(1, 0, 0), reading(2, 5, 5000), reading(3, 5, 5000)];
+        assert_eq!(pressure(&early, 3), None);
+        let stalled = [reading(1, 0, 0), reading(2, 0, 999), reading(3, 0, 1999)];
+        assert_eq!(pressure(&stalled, 0), Some(3));
+        let reclaimed = [reading(1, 0, 0), reading(2, 1, 0)];
+        assert_eq!(pressure(&reclaimed, 0), Some(2));
+    }
+
+    #[test]
+    fn a_limit_or_a_freeze_is_a_touch() {
+        assert!(untouched(&Group::default()));
+        assert!(!untouched(&Group { high: Some(1), ..Group::default() }));
+        assert!(!untouched(&Group { frozen: Some(true), ..Group::default() }));
+    }
+}
