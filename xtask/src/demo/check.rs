@@ -3,7 +3,7 @@ use super::report::{DemoReport, RunReport};
 
 /// Every promise that was not kept, in words.
 pub(crate) fn check(report: &DemoReport) -> Vec<String> {
-    let mut broken = Vec::new();
+    let mut broken: Vec<_> = report.failed.iter().map(|it| format!("{}: {}", it.name, it.error)).collect();
     if report.runs.is_empty() {
         broken.push("no run was played".to_owned());
     }
@@ -57,7 +57,7 @@ mod tests {
     use super::check;
 
     fn report(run: RunReport) -> DemoReport {
-        DemoReport::new("6.12", vec![run])
+        DemoReport::new("6.12", vec![run], Vec::new())
     }
 
     #[test]

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use check::check;
 pub(crate) use report::DemoReport;
+use report::Failed;
 use runs::{Protection, Story, SwapKind};
 
 use crate::{build, setup};
@@ -52,16 +53,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<DemoReport> {
     let place = build::root().join("target/demo");
     std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
     println!("{} runs of about 40 s each, on kernel {}, 1 GiB of RAM, emulated", runs.len(), kernel.release);
-    let mut played = Vec::new();
+    let (mut played, mut failed) = (Vec::new(), Vec::new());
     for (number, run) in (1..).zip(&runs) {
-        print!("[{number}/{}] {:<28}", runs.len(), run.name());
-        let take = play::play(run, &kernel, &programs, &place)?;
-        let judged = judge::judge(&take);
-        println!("\n      {}", table::one_line(&judged));
-        played.push((*run, take, judged));
+        print!("[{number}/{}] {:<16}", runs.len(), run.name());
+        match play::play(run, &kernel, &programs, &place) {
+            Ok(take) => {
+                let judged = judge::judge(&take);
+                println!("\n      {}", table::one_line(&judged));
+                played.push((*run, take, judged));
+            }
+            Err(error) => {
+                println!("\n      failed: {error:#}");
+                failed.push(Failed { name: run.name(), error: format!("{error:#}") });
+            }
+        }
     }
-    let report =
-        DemoReport::new(&kernel.release, played.iter().map(|(_, _, judged)| judged.clone()).collect());
+    let judged = played.iter().map(|(_, _, judged)| judged.clone()).collect();
+    let report = DemoReport::new(&kernel.release, judged, failed);
     report.write(&place.join("result.json"))?;
     println!("\n{}", table::table(&report));
     for file in plot::plot(&played, &place).context("plotting")? {

@@ -15,6 +15,17 @@ pub(crate) struct DemoReport {
     pub(crate) kernel: String,
     /// The runs, in the order in which they were played.
     pub(crate) runs: Vec<RunReport>,
+    /// Runs that came to no end.
+    pub(crate) failed: Vec<Failed>,
+}
+
+/// A run that came to no end.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Failed {
+    /// Which.
+    pub(crate) name: String,
+    /// Why.
+    pub(crate) error: String,
 }
 
 /// One run. Times are in guest time; what is counted is counted from the moment when memory begins to run short.
@@ -104,12 +115,13 @@ pub(crate) struct Killed {
 
 impl DemoReport {
     /// Puts the runs together.
-    pub(super) fn new(kernel: &str, runs: Vec<RunReport>) -> Self {
+    pub(super) fn new(kernel: &str, runs: Vec<RunReport>, failed: Vec<Failed>) -> Self {
         Self {
             command: "cargo xtask demo".into(),
             machine: "1 GiB of RAM, 2 CPUs, emulated at 250 million instructions a second".into(),
             kernel: kernel.into(),
             runs,
+            failed,
         }
     }
 
