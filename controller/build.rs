@@ -36,8 +36,9 @@ fn run() -> Result<()> {
 }
 
 fn compile() -> Result<PathBuf> {
-    let workspace =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the controller lies in the workspace")?;
+    // Asked for at run time: checkouts that share a target directory share this program.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is set by cargo")?;
+    let workspace = Path::new(&manifest).parent().context("the controller lies in the workspace")?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
     let toolchain = plimsoll_toolchain::find()?;
     for path in [&toolchain.compiler.rustc, &toolchain.linker] {

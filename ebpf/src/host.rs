@@ -17,17 +17,29 @@ fn kswapd_wake(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
+/// The process that the OOM killer chose last. It chooses under a lock.
+static mut LAST_VICTIM: u32 = 0;
+
 /// Runs in whatever task asked for memory; the victim is an argument.
 #[btf_tracepoint(function = "mark_victim")]
 fn oom_victim(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: only the address is taken.
-    count_host(|host| unsafe { &raw mut (*host).oom_victims });
     let (cgroup, tgid, tid) = if settings().victim_is_task == 1 {
         cgroup::of_task(ctx.arg(0)).unwrap_or((0, 0, 0))
     } else {
         // Older kernels tell the pid alone.
         (0, ctx.arg(0), ctx.arg(0))
     };
+    // The kernel marks a victim again when it asks for memory on its way out.
+    // SAFETY: an aligned word of a global; victims are chosen one at a time.
+    unsafe {
+        let last = &raw mut LAST_VICTIM;
+        if last.read_volatile() == tgid {
+            return 0;
+        }
+        last.write_volatile(tgid);
+    }
+    // SAFETY: only the address is taken.
+    count_host(|host| unsafe { &raw mut (*host).oom_victims });
     // Not limited: the OOM killer kills one at a time and waits for it.
     let kind = Kind::OomVictim as u32;
     edge::output(&Event { time_ns: now(), cgroup, value: 0, tgid, tid, kind, suppressed: 0 });

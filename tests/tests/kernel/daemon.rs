@@ -29,9 +29,6 @@ fn a_hog_is_held_and_nobody_is_killed() {
     assert!(protected.try_wait().unwrap().is_none());
     assert_eq!(batch.event("memory.events", "oom_kill"), 0);
     assert!(available_mib() > 10, "the host ran dry");
-    if has_swap() {
-        assert!(daemon.saw("reclaim", "done") || daemon.saw("reclaim", "partial"), "{:?}", daemon.outcomes());
-    }
     let (code, log) = daemon.finish();
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(batch.read("memory.high"), "max");
@@ -67,6 +64,7 @@ fn the_idle_low_one_is_killed_when_nothing_gentler_can_free_its_memory() {
     // Grows into memory that the other one holds.
     let to = (held + 160).to_string();
     let mut high = chat.workload(&["batch-job", "--idle", "--to-mib", &to, "--rate-mib", "100"]);
+    wait("the protected one is there", || chat.is_populated());
     wait("the protected one has what it needs", || {
         chat.number("memory.current") >= (held + 158) << 20 || !chat.is_populated()
     });
