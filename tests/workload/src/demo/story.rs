@@ -58,13 +58,9 @@ enum Plot {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let groups = Groups::create()?;
     crate::memory::lock_all().context("locking memory")?;
-    let controller = controller(args, &groups)?;
     phase("setting the stage");
     let (mut server, mut batch) = loads(args, &groups)?;
-    if let Some(controller) = &controller {
-        phase("settling");
-        controller.wait_calm()?;
-    }
+    let controller = controller(args, &groups)?;
     let monitor = Monitor::start(&groups);
     phase("calm");
     let began_ns = now_ns();
@@ -101,10 +97,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     write_lines(&args.out.join("ending.json"), &[ending])
 }
 
+/// The controller comes to a machine that already serves: loading a model is growth, too, and another story.
 fn controller(args: &Args, groups: &Groups) -> anyhow::Result<Option<Controller>> {
     let Some((program, config)) = args.controller.as_ref().zip(args.config.as_ref()) else { return Ok(None) };
     phase("starting the controller");
-    Controller::start(program, config, args.address, &groups.controller, &args.out).map(Some)
+    let controller = Controller::start(program, config, args.address, &groups.controller, &args.out)?;
+    controller.wait_calm()?;
+    Ok(Some(controller))
 }
 
 /// Server and batch job, ready. The OOM scores are what a careful operator sets, with or without a controller.
