@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{Progress, Verdict, log};
-use crate::vm::Boot;
+use crate::vm::{Boot, Timing};
 use crate::vm_command::SwapKind;
 use crate::{build, setup};
 
@@ -49,7 +49,7 @@ pub(super) fn run(
     series: &str,
     swap: SwapKind,
     filter: &[String],
-    progress: &mut Progress,
+    progress: &Progress,
 ) -> Result<Verdict> {
     let command = ["/plimsoll-each", "/kernel", &TEST_SECONDS.to_string()].map(str::to_owned);
     let mut boot = Boot::new(
@@ -58,6 +58,8 @@ pub(super) fn run(
         log(series, swap),
     );
     boot.memory_mib = MEMORY_MIB;
+    // Tests attach tracepoints while pages fault.
+    boot.timing = Timing::Turns;
     boot.swap = swap.of_size(MEMORY_MIB);
     boot.timeout = GUEST_LIMIT;
     for (host, place) in &programs.files {
@@ -69,7 +71,7 @@ pub(super) fn run(
     let mut verdict = Verdict::default();
     let report = boot.run(&mut |line| {
         verdict.take(line);
-        progress.show(verdict.tests.len(), verdict.announced, verdict.tests.last());
+        progress.show(series, swap, (verdict.tests.len(), verdict.announced), verdict.tests.last());
     });
     match report {
         Ok(report) => verdict.end(&report),

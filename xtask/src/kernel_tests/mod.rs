@@ -4,7 +4,9 @@ mod progress;
 mod skips;
 mod verdict;
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -38,23 +40,58 @@ pub(crate) fn run(selection: &Selection) -> Result<Tally> {
     setup::bpf()?;
     let programs = Programs::build()?;
     let skips = Skips::read()?;
+    let guests = guests(selection);
+    let progress = Progress::default();
+    // An emulated guest keeps one core busy.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(guests.len());
+    let queue = Mutex::new(guests.into_iter());
+    let next = || queue.lock().ok()?.next();
+    let work = || {
+        let mut verdicts = Vec::new();
+        while let Some((series, swap)) = next() {
+            let verdict = one(&programs, &skips, &series, swap, &selection.filter, &progress);
+            verdicts.push((series, swap, verdict));
+        }
+        verdicts
+    };
+    let verdicts = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    });
+    Ok(account(verdicts))
+}
+
+/// Runs one guest and prints its verdict line.
+fn one(
+    programs: &Programs,
+    skips: &Skips,
+    series: &str,
+    swap: SwapKind,
+    filter: &[String],
+    progress: &Progress,
+) -> Verdict {
+    let start = Instant::now();
+    let verdict = guest::run(programs, series, swap, filter, progress);
+    let verdict = verdict.unwrap_or_else(|error| Verdict::lost(&error));
+    let verdict = skips.judge(verdict, series, swap);
+    progress.end(series, swap, &verdict.line(series, swap, start.elapsed()));
+    verdict
+}
+
+/// Prints all failures and sums up.
+fn account(mut verdicts: Vec<(String, SwapKind, Verdict)>) -> Tally {
+    verdicts.sort_by_key(|(series, swap, _)| (series.clone(), *swap as u8));
     let mut sum = Tally::default();
-    let mut failures = Vec::new();
-    for (series, swap) in guests(selection) {
-        let start = Instant::now();
-        let mut progress = Progress::new(&series, swap);
-        let verdict = guest::run(&programs, &series, swap, &selection.filter, &mut progress);
-        progress.clear();
-        let verdict = verdict.unwrap_or_else(|error| Verdict::lost(&error));
-        let verdict = skips.judge(verdict, &series, swap);
-        println!("{}", verdict.line(&series, swap, start.elapsed()));
+    for (series, swap, verdict) in &verdicts {
         sum += verdict.tally();
-        failures.extend(verdict.failures(&series, swap));
+        for failure in verdict.failures(series, *swap) {
+            println!("\n{failure}");
+        }
     }
-    for failure in &failures {
-        println!("\n{failure}");
-    }
-    Ok(sum)
+    sum
 }
 
 fn guests(selection: &Selection) -> Vec<(String, SwapKind)> {

@@ -15,6 +15,10 @@ use crate::setup;
 pub(crate) enum Timing {
     /// As fast as the host goes: KVM where it works, else one emulating thread per CPU.
     Threads,
+    /// Like threads, but emulated CPUs take turns on one thread. Slower with more than one CPU, and safe for a kernel
+    /// that patches its own code under load, as it does when a tracepoint is attached: emulating threads then run
+    /// half-patched instructions.
+    Turns,
     /// Guest time counts instructions, so figures repeat on a busy host. Always emulated.
     Icount,
 }
@@ -26,8 +30,9 @@ impl Timing {
     /// The emulator's arguments.
     pub(super) fn arguments(self, kernel: &Kernel) -> Vec<&'static str> {
         match self {
-            Self::Threads if kvm_works(kernel) => vec!["-accel", "kvm", "-cpu", "host"],
+            Self::Threads | Self::Turns if kvm_works(kernel) => vec!["-accel", "kvm", "-cpu", "host"],
             Self::Threads => vec!["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Self::Turns => vec!["-accel", "tcg,thread=single", "-cpu", "max"],
             // Without erms and fsrm, clearing a page is not 4096 emulated steps; cmpxchg16b under icount has
             // corrupted flags.
             Self::Icount => vec![
