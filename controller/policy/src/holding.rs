@@ -1,8 +1,13 @@
 //! What a workload holds, by how it could be got back.
 
+use crate::assess::observe::positive;
+use crate::assess::per;
 use crate::config::Ladder;
 use crate::sample::{MemoryStat, Workload};
-use crate::units::{Bytes, Limit};
+use crate::units::{Bytes, Limit, Span};
+
+/// Pages touched first within this time are in use.
+const LATELY: Span = Span::secs(2);
 
 /// A workload's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +49,13 @@ impl Holding {
             swapped,
             floor: resident.saturating_sub(swappable) + locked_file + fixed_kernel + ladder.floor_margin,
         })
+    }
+
+    /// Anon that may be taken from a workload that runs and grows by so much a second. What it took lately is in use, and would only
+    /// come back; of the rest it takes back what it needs, so half is taken for cold.
+    pub(crate) fn trimmable(&self, growth: i64) -> Bytes {
+        let recent = per(positive(growth), LATELY);
+        Bytes(self.swappable.saturating_sub(recent).0 / 2)
     }
 }
 

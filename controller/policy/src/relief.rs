@@ -11,8 +11,9 @@ use crate::units::{Bytes, Monotonic, Span};
 
 /// Bytes that are wanted are wanted within this time: the horizon of calm targets.
 pub(crate) const HORIZON: Span = Span::secs(5);
-/// A brake is applied this long before it is needed: ten samples, or the time a freeze takes on a loaded machine.
-pub(crate) const BRAKE_AHEAD: Span = Span::secs(1);
+/// A brake is applied this long before it is needed: five busy samples, or a freeze on a loaded machine. Earlier would refuse
+/// memory that is there; what comes later the gate stops.
+pub(crate) const BRAKE_AHEAD: Span = Span::millis(500);
 /// Slower growth is no reason for a brake.
 pub(crate) const SLOW: Bytes = Bytes::mib(1);
 /// Less is not worth an action.
@@ -46,8 +47,7 @@ impl Candidate<'_> {
     pub(crate) fn relief(&self, rung: Rung, within: Span, ladder: &Ladder) -> Relief {
         let bytes = match rung {
             Rung::Free | Rung::Offload => Bytes::ZERO,
-            // A running workload takes back what it needs; half of its anon is taken for cold.
-            Rung::Trim => self.reclaimed(Bytes(self.holding.swappable.0 / 2), within),
+            Rung::Trim => self.reclaimed(self.holding.trimmable(self.growth), within),
             Rung::Throttle => self.reclaimed(self.squeeze(ladder), within),
             Rung::Freeze => self.reclaimed(self.holding.swappable, within),
             Rung::Kill => self.holding.killable,

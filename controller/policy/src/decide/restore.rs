@@ -14,8 +14,9 @@ use crate::units::{Bytes, Span};
 
 /// Time between two restores: the first one's growth has to be seen before the second.
 const APART: Span = Span::secs(2);
-/// A workload that is let go is taken to grow as before for this long.
-const REGROWTH: Span = Span::secs(1);
+/// A workload that is let go is taken to grow as before for this long; by then it is braked again if it has to be. Shorter
+/// than the brake is early, or one that was braked would never fit again.
+const REGROWTH: Span = Span::millis(200);
 /// After this much calm even one that would not fit is tried: its hold grows each time that it fails.
 const LONG_CALM: Span = Span::secs(30);
 

@@ -5,7 +5,7 @@ use super::lease::set_high;
 use crate::holding::Holding;
 use crate::plan::{Plan, Tier, Wanted};
 use crate::relief::CRUMBS;
-use crate::sample::{Rung, Trigger, Workload};
+use crate::sample::{Rung, Trigger, Workload, WorkloadId};
 use crate::state::{Held, Track};
 use crate::units::{Bytes, Span};
 
@@ -18,7 +18,7 @@ pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
     set_high(turn);
     let mut plan = Plan { gate: turn.state.gate.clone(), next: next(turn), ..Plan::default() };
     plan.workloads =
-        turn.tracked().map(|(id, w, t)| (id.clone(), wanted(&t.held, reclaim(turn, w, t)))).collect();
+        turn.tracked().map(|(id, w, t)| (id.clone(), wanted(&t.held, reclaim(turn, id, w, t)))).collect();
     for (id, _) in plan.workloads.iter().filter(|(_, w)| w.reclaim.is_some()) {
         if let Some(track) = turn.state.workloads.get_mut(id) {
             track.held.trimmed = Some(turn.sample.at);
@@ -42,13 +42,13 @@ pub(crate) fn wanted(held: &Held, reclaim: Option<Bytes>) -> Wanted {
 }
 
 /// The budget of this pass: what the calm target still lacks, as far as the rung may ask for it.
-fn reclaim(turn: &Turn<'_>, workload: &Workload, track: &Track) -> Option<Bytes> {
+fn reclaim(turn: &Turn<'_>, id: &WorkloadId, workload: &Workload, track: &Track) -> Option<Bytes> {
     let memory = turn.memory().filter(|_| matches!(track.held.rung, Rung::Trim | Rung::Freeze))?;
     let holding = Holding::of(workload, memory.swap_free, &turn.config.ladder)?;
     let deficit = turn.assessed.report.deficit;
     let free = super::ladder::free_wanted(&memory);
-    let from_anon =
-        if track.held.rung == Rung::Freeze { holding.swappable } else { Bytes(holding.swappable.0 / 2) };
+    let frozen = track.held.rung == Rung::Freeze;
+    let from_anon = if frozen { holding.swappable } else { holding.trimmable(turn.growth(id)) };
     let budget = from_anon.min(deficit).max(holding.file.min(free)).min(turn.config.ladder.reclaim_step);
     let may = turn.tier() > Tier::Normal && workload.populated == Some(true) && rested(turn, track);
     (may && budget >= CRUMBS.min(turn.config.ladder.reclaim_step) && budget > Bytes::ZERO).then_some(budget)
