@@ -72,7 +72,7 @@ impl Story {
     pub(crate) fn watch_seconds(self) -> u32 {
         match self {
             Self::A => 20,
-            Self::B => 45,
+            Self::B => 60,
         }
     }
 }

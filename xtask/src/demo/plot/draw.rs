@@ -46,10 +46,10 @@ where
     DB: DrawingBackend,
     DB::ErrorType: 'static,
 {
-    let (heading, rest) = area.split_vertically(58);
-    text(&heading, &column.heading, (24, 2), 20, &INK)?;
+    let (heading, rest) = area.split_vertically(82);
+    text(&heading, &column.heading, (24, 22), 20, &INK)?;
     let colour = if column.lost.is_empty() { INK } else { LOST };
-    text(&heading, &column.summary, (24, 30), 17, &colour)?;
+    text(&heading, &column.summary, (24, 52), 17, &colour)?;
     let (memory, rest) = rest.split_vertically(300);
     let (ladder, latency) = rest.split_vertically(130);
     panels::memory(&memory, column, top)?;

@@ -21,7 +21,7 @@ pub(super) type Played = (Run, Take, RunReport);
 /// Pixels across, and down for each kind of swap space; twice that in the PNG would only make it heavier.
 const WIDTH: u32 = 1600;
 const TITLE: u32 = 64;
-const BLOCK: u32 = 760;
+const BLOCK: u32 = 784;
 
 /// Draws every story that was played and returns the files.
 pub(super) fn plot(played: &[Played], place: &Path) -> Result<Vec<PathBuf>> {

@@ -74,7 +74,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.85))
         .border_style(FREE.mix(0.4))
         .label_font(("sans-serif", LABEL).into_font().color(&INK))
@@ -135,7 +135,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.85))
         .border_style(FREE.mix(0.4))
         .label_font(("sans-serif", LABEL).into_font().transform(FontTransform::None).color(&INK))

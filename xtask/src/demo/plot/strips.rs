@@ -104,7 +104,7 @@ where
             let path = vec![(self.x(*at), 0), (self.x(*at), bottom - 4)];
             self.area.draw(&PathElement::new(path, colour.stroke_width(1))).map_err(wrong)?;
         }
-        text(self.area, "growth begins", (self.x(0.0) - 96, bottom - 2), 13, &INK)?;
+        text(self.area, "growth begins", ((self.x(0.0) - 96).max(10), bottom - 2), 13, &INK)?;
         if let Some((at, what)) = &column.action {
             text(self.area, what, (self.x(*at) + 4, bottom - 2), 13, &RGBColor(20, 130, 60))?;
         }
