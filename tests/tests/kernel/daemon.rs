@@ -1,5 +1,6 @@
 //! The daemon at its work: the ladder on a real hog, and calm where there is nothing to do.
 
+use std::io::Read;
 use std::time::Duration;
 
 use crate::world::{Daemon, Group, available_mib, get, has_swap, wait};
@@ -79,6 +80,26 @@ fn the_idle_low_one_is_killed_when_nothing_gentler_can_free_its_memory() {
         wait("and it is on the record", || daemon.saw("kill", "done"));
     }
     assert_eq!(chat.event("memory.events", "oom_kill") + batch.event("memory.events", "oom_kill"), 0);
+}
+
+/// A file that is larger than what is free is read over and over: reclaim without end, and nobody is short of anything.
+#[test]
+fn page_cache_pressure_leads_to_trimming_at_most() {
+    let (chat, batch) = (Group::new("t-chat"), Group::new("t-batch"));
+    let file = "/data/scanned";
+    let mut out = std::fs::File::create(file).unwrap();
+    std::io::copy(&mut std::io::repeat(7).take((available_mib() + 100) << 20), &mut out).unwrap();
+    out.sync_all().unwrap();
+    let mut protected = chat.idle_on(200);
+    let daemon = Daemon::start(RULES);
+    let mut scanner = batch.workload(&["scanner", file]);
+    let scanned =
+        || batch.event("memory.stat", "pgsteal_kswapd") + batch.event("memory.stat", "pgsteal_direct");
+    wait("its page cache is reclaimed", || scanned() > 50_000);
+    assert!(scanner.try_wait().unwrap().is_none() && protected.try_wait().unwrap().is_none());
+    let gentle = daemon.rungs().iter().all(|rung| rung == "free" || rung == "trim");
+    assert!(gentle, "{:?} {:?}", daemon.rungs(), daemon.tiers());
+    std::fs::remove_file(file).unwrap();
 }
 
 /// Metrics, status and journal are there, and tell what was done.

@@ -1,5 +1,6 @@
 //! What the tests of the daemon share: cgroups with real processes in them, and a running daemon.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -176,6 +177,15 @@ impl Daemon {
             self.journal().iter().map(|line| name(&line["assessment"]["tier"])).collect();
         tiers.dedup();
         tiers
+    }
+
+    /// Every rung that any workload was ever on.
+    pub(crate) fn rungs(&self) -> BTreeSet<String> {
+        let plans =
+            self.journal().into_iter().filter_map(|line| line["plan"]["workloads"].as_object().cloned());
+        plans
+            .flat_map(|workloads| workloads.values().map(|wanted| name(&wanted["rung"])).collect::<Vec<_>>())
+            .collect()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -13,6 +13,8 @@ use crate::{build, setup};
 const TEST_SECONDS: u32 = 120;
 /// Wall-clock limit for one guest.
 const GUEST_LIMIT: Duration = Duration::from_secs(25 * 60);
+/// The disk at `/data`: room for a file that is larger than the guest's memory.
+const DATA_MIB: u32 = 1200;
 /// Guest RAM: small enough that a test can fill it in seconds.
 const MEMORY_MIB: u32 = 1024;
 
@@ -62,6 +64,7 @@ pub(super) fn run(
     boot.timing = Timing::Turns;
     boot.swap = swap.of_size(MEMORY_MIB);
     boot.timeout = GUEST_LIMIT;
+    boot.data_mib = Some(DATA_MIB);
     for (host, place) in &programs.files {
         boot.add_file(host, place);
     }
