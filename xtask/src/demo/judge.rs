@@ -53,6 +53,7 @@ pub(super) fn judge(take: &Take) -> RunReport {
             .map(|it| it.server.max(it.batch))
             .max()
             .map(|rung| rung.to_string()),
+        hooks: material.hooks,
         controller_exit: ending.controller_exit,
         controller_peak_bytes: ending.controller_memory.map(|(_, peak)| peak),
         controller_cpu_share: cpu_share(material),

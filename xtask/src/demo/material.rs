@@ -18,6 +18,8 @@ pub(super) struct Material {
     pub(super) ending: Ending,
     /// The controller's journal; empty without one.
     pub(super) journal: Journal,
+    /// eBPF hooks that the controller had attached, by its last status; none without one.
+    pub(super) hooks: Option<usize>,
 }
 
 impl Material {
@@ -28,9 +30,24 @@ impl Material {
             readings: lines(&out.join("readings.jsonl"))?,
             requests: lines(&out.join("latency.jsonl"))?,
             ending: endings.pop().context("ending.json is empty")?,
+            hooks: hooks(&out.join("status.jsonl"))?,
             journal: Journal::read(&[&out.join("journal.jsonl.1"), &out.join("journal.jsonl")])?,
         })
     }
+}
+
+/// Counts what the last status in the file says to be attached.
+fn hooks(path: &Path) -> Result<Option<usize>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let statuses: Vec<serde_json::Value> = lines(path)?;
+    let last = statuses.last().context("status.jsonl is empty")?;
+    let capabilities = last["status"]["capabilities"].as_array().context("status without capabilities")?;
+    let attached = |it: &&serde_json::Value| {
+        it["name"].as_str().is_some_and(|name| name.starts_with("hook:")) && it.get("missing").is_none()
+    };
+    Ok(Some(capabilities.iter().filter(attached).count()))
 }
 
 fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {

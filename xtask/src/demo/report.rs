@@ -72,6 +72,8 @@ pub(crate) struct RunReport {
     pub(crate) tier: Option<String>,
     /// The hardest rung, of any load.
     pub(crate) rung: Option<String>,
+    /// eBPF hooks that the controller had attached.
+    pub(crate) hooks: Option<usize>,
     /// The controller's exit code after SIGTERM.
     pub(crate) controller_exit: Option<i32>,
     /// The most memory its cgroup used.

@@ -125,6 +125,7 @@ pub(super) mod tests {
             released: Some(true),
             tier: Some("critical".into()),
             rung: Some("freeze".into()),
+            hooks: Some(10),
             controller_exit: Some(0),
             controller_peak_bytes: Some(10 << 20),
             controller_cpu_share: Some(0.01),
