@@ -36,6 +36,7 @@ fn protected(run: &RunReport) -> Vec<(bool, String)> {
             format!("{} was killed, which matters more than the batch job", others.join(", ")),
         ),
         (run.growth_to_first_action_ms.is_some(), "nothing was done".into()),
+        (run.hooks > Some(0), "the controller ran without eBPF".into()),
         (
             run.released == Some(true),
             "something stayed frozen or limited after the controller had gone".into(),
