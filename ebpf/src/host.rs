@@ -17,8 +17,8 @@ fn kswapd_wake(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// The process that the OOM killer chose last. It chooses under a lock.
-static mut LAST_VICTIM: u32 = 0;
+/// The process that the OOM killer chose last; it chooses under a lock. Not zero at first: all of `.bss` is the gate's.
+static mut LAST_VICTIM: u32 = u32::MAX;
 
 /// Runs in whatever task asked for memory; the victim is an argument.
 #[btf_tracepoint(function = "mark_victim")]

@@ -1,4 +1,6 @@
 //! Promises of the manifests: one table of lints for all, and a policy crate that can't do I/O.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what can't go on shall say where, and no more")]
+
 use std::path::Path;
 use std::process::Command;
 

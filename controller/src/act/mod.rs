@@ -195,7 +195,7 @@ impl Actor {
         }
         let found = ours.as_ref().map_or(now_set, |entry| limit(entry.high.0));
         // Never above what somebody else allows: their limit is our ceiling.
-        let target = wanted.high.map(|high| page_floor(high)).filter(|high| Limit::Bytes(*high) < found);
+        let target = wanted.high.map(page_floor).filter(|high| Limit::Bytes(*high) < found);
         match target {
             Some(high) if now() >= hand.hands_off && Limit::Bytes(high) != now_set => {
                 let (cgroup, slot) = (Arc::clone(&hand.cgroup), hand.slot);

@@ -97,6 +97,7 @@ impl Workers {
 }
 
 fn work(queue: &Mutex<Receiver<Job>>, mail: &Mail, ledger: &Ledger) {
+    give_way();
     loop {
         let job = queue.lock().map(|queue| queue.recv());
         let Ok(Ok(job)) = job else { return };
@@ -118,6 +119,12 @@ fn work(queue: &Mutex<Receiver<Job>>, mail: &Mail, ledger: &Ledger) {
         };
         mail.post(Message::Ended(Ended { inode, act, end, begun, took: now().since(begun), freed }));
     }
+}
+
+/// Compressing or writing pages out takes processor time that the protected should not have to wait for.
+fn give_way() {
+    // SAFETY: setpriority takes numbers only; 0 is the calling thread. Refused, it works at the ordinary priority.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
 }
 
 /// Runs an action between two readings of `memory.current`: the meter is independent of what the action claims.

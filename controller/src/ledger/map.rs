@@ -105,7 +105,7 @@ unsafe impl Sync for Map {}
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // SAFETY: the pointer and the length are those that mmap gave in `map`.
+        // SAFETY: the pointer and the length are those that mmap gave in `of`.
         let _ = unsafe { munmap(self.0.as_ptr().cast(), size_of::<Shared>()) };
     }
 }
@@ -120,7 +120,7 @@ impl Map {
         if new {
             file.set_len(size_of::<Shared>() as u64).map_err(io("can't size the ledger"))?;
         }
-        let map = Self::map(&file, path)?;
+        let map = Self::of(&file, path)?;
         if new {
             map.header().version.store(VERSION, Relaxed);
             map.header().magic.store(MAGIC, Release);
@@ -135,10 +135,10 @@ impl Map {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(io(error)),
             other => other.map_err(io)?,
         };
-        Self::map(&file, path)?.check(path)
+        Self::of(&file, path)?.check(path)
     }
 
-    fn map(file: &File, path: &Path) -> Result<Self, LedgerError> {
+    fn of(file: &File, path: &Path) -> Result<Self, LedgerError> {
         let io = |source| LedgerError::Io { what: "can't map the ledger", path: path.to_owned(), source };
         let len = file.metadata().map_err(io)?.len();
         if len != size_of::<Shared>() as u64 {

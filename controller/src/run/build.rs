@@ -105,7 +105,8 @@ fn load_probes() -> (Option<Probes>, Option<crate::sense::probes::Ring>) {
             (Some(probes), ring)
         }
         Err(error) => {
-            tracing::error!(error = %error, "no eBPF: no gate and no reclaim events, PSI and polling only");
+            let error = causes(&error);
+            tracing::error!(error, "no eBPF: no gate and no reclaim events, PSI and polling only");
             (None, None)
         }
     }
@@ -139,4 +140,10 @@ fn start_discovery(config: &Config, own: String) -> std::io::Result<Receiver<Dis
         }
     })?;
     Ok(receiver)
+}
+
+/// An error with what caused it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -29,7 +29,7 @@ impl Gatekeeper {
             match done {
                 Ok(()) => (self.now, self.ids) = (wanted.clone(), ids),
                 Err(error) => {
-                    tracing::warn!(error = %error, armed = wanted.armed(), "could not set the gate")
+                    tracing::warn!(error = %error, armed = wanted.armed(), "could not set the gate");
                 }
             }
         }

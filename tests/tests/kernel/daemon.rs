@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use crate::world::{Daemon, Group, available_mib, get, has_swap, wait};
+use crate::world::{Daemon, Group, Workload, available_mib, get, has_swap, wait};
 
 const RULES: &str = "
 workloads:
@@ -11,7 +11,7 @@ workloads:
   - { name: batch, cgroup: t-batch, priority: -10 }
 ";
 
-fn hog(group: &Group, mib: u64) -> std::process::Child {
+fn hog(group: &Group, mib: u64) -> Workload {
     group.workload(&["batch-job", "--to-mib", &mib.to_string(), "--rate-mib", "200"])
 }
 
@@ -114,5 +114,6 @@ fn it_says_what_it_does() {
     assert!(get("/status").unwrap().contains("chat"));
     assert!(get("/healthz").unwrap().starts_with("HTTP/1.1 200"));
     wait("the journal has a line", || daemon.journal().iter().any(|line| line["v"] == 1));
+    assert!(!daemon.log().contains("eBPF"), "every hook is attached\n{}", daemon.log());
     assert_eq!(daemon.finish().0, Some(0));
 }

@@ -1,4 +1,6 @@
 //! Tests that need root and a real kernel. `cargo xtask vm` builds them and runs each in a process of its own.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what can't go on shall say where, and no more")]
+
 mod act;
 mod daemon;
 mod guest;

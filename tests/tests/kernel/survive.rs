@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use plimsoll_tests::guest;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::world::{Daemon, Group, available_mib, wait};
+use crate::world::{Daemon, Group, Workload, available_mib, wait};
 
 const RULES: &str = "
 workloads:
@@ -16,6 +16,7 @@ workloads:
 
 /// Two workloads, of which the daemon holds one.
 struct Held {
+    loads: [Workload; 2],
     chat: Group,
     batch: Group,
     daemon: Daemon,
@@ -23,12 +24,12 @@ struct Held {
 
 fn held() -> Held {
     let (chat, batch) = (Group::new("t-chat"), Group::new("t-batch"));
-    let _protected = chat.idle_on(100);
+    let protected = chat.idle_on(100);
     let daemon = Daemon::start(RULES);
     let mib = (available_mib() + 200).to_string();
-    let _hog = batch.workload(&["batch-job", "--to-mib", &mib, "--rate-mib", "200"]);
+    let hog = batch.workload(&["batch-job", "--to-mib", &mib, "--rate-mib", "200"]);
     wait("the hog is frozen", || batch.is_frozen());
-    Held { chat, batch, daemon }
+    Held { loads: [protected, hog], chat, batch, daemon }
 }
 
 /// Frozen, stopped, or with a limit of ours.
@@ -41,7 +42,7 @@ fn is_touched(held: (&Group, &Group)) -> bool {
 
 #[test]
 fn sigterm_releases_everything() {
-    let Held { chat, batch, daemon } = held();
+    let Held { loads: _loads, chat, batch, daemon } = held();
     let (code, log) = daemon.finish();
     assert_eq!(code, Some(0), "{log}");
     assert!(!is_touched((&chat, &batch)), "{log}");
@@ -50,7 +51,7 @@ fn sigterm_releases_everything() {
 /// The guardian alone: nobody restarts the daemon. Two seconds are the promise itself, not a measurement of speed.
 #[test]
 fn sigkill_releases_everything_within_two_seconds() {
-    let Held { chat, batch, daemon } = held();
+    let Held { loads: _loads, chat, batch, daemon } = held();
     let _dir = daemon.crash();
     let died = Instant::now();
     while is_touched((&chat, &batch)) {
@@ -63,7 +64,7 @@ fn sigkill_releases_everything_within_two_seconds() {
 /// The guardian dies too, and so the next daemon has to repair.
 #[test]
 fn a_successor_repairs_what_both_left() {
-    let Held { chat, batch, daemon } = held();
+    let Held { loads: _loads, chat, batch, daemon } = held();
     let guardians = processes("plimsoll-guardian");
     assert_eq!(guardians.len(), 1, "one guardian");
     // Stopped first, so that neither can react to the other's death.
@@ -84,7 +85,7 @@ fn a_successor_repairs_what_both_left() {
 /// `plimsoll release` does by hand what the guardian does.
 #[test]
 fn release_undoes_by_hand() {
-    let Held { chat, batch, daemon } = held();
+    let Held { loads: _loads, chat, batch, daemon } = held();
     daemon.signal(Signal::STOP);
     for guardian in processes("plimsoll-guardian") {
         kill_process(guardian, Signal::KILL).unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -68,9 +69,9 @@ impl Group {
     }
 
     /// Starts `plimsoll-workload ARGS` in it.
-    pub(crate) fn workload(&self, arguments: &[&str]) -> Child {
+    pub(crate) fn workload(&self, arguments: &[&str]) -> Workload {
         let program = guest::workload();
-        Command::new(&program)
+        let child = Command::new(&program)
             .arg("launch")
             .arg("--cgroup")
             .arg(&self.path)
@@ -79,11 +80,12 @@ impl Group {
             .args(arguments)
             .stdout(Stdio::null())
             .spawn()
-            .unwrap()
+            .unwrap();
+        Workload(child)
     }
 
     /// Starts a workload that grows to a size and sits on it, and waits until it has.
-    pub(crate) fn idle_on(&self, mib: u64) -> Child {
+    pub(crate) fn idle_on(&self, mib: u64) -> Workload {
         let size = mib.to_string();
         let child = self.workload(&["batch-job", "--idle", "--from-mib", &size, "--to-mib", &size]);
         wait("the workload has its memory", || self.number("memory.current") >= mib << 20);
@@ -106,6 +108,30 @@ impl Drop for Group {
         while fs::remove_dir(&self.path).is_err() && self.path.exists() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// A process that ends with its variable.
+pub(crate) struct Workload(Child);
+
+impl Deref for Workload {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Workload {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -18,7 +18,7 @@ const APART: Span = Span::secs(2);
 /// than the brake is early, or one that was braked would never fit again.
 const REGROWTH: Span = Span::millis(200);
 /// After this much calm even one that would not fit is tried: its hold grows each time that it fails.
-const LONG_CALM: Span = Span::secs(30);
+const LONG_CALM: Span = Span::secs(10);
 
 /// Before the controller leaves: nothing is held any more.
 pub(crate) fn release_all(turn: &mut Turn<'_>) {

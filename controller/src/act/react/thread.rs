@@ -251,7 +251,7 @@ enum Flow {
 }
 
 /// Who asked for a freeze.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
     Plan,
     Gate,
