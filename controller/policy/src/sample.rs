@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::AddAssign;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -396,4 +397,30 @@ pub struct Probes {
     pub minor_faults: u64,
     /// Threads that the gate stopped.
     pub gate_stops: u64,
+}
+
+impl AddAssign for Probes {
+    fn add_assign(&mut self, other: Self) {
+        // Destructured in full, so that a new counter can't be forgotten.
+        let Self {
+            direct_reclaims,
+            direct_reclaim_ns,
+            memcg_reclaims,
+            memcg_reclaim_ns,
+            vmscan_throttled_ns,
+            over_high_ns,
+            major_faults,
+            minor_faults,
+            gate_stops,
+        } = other;
+        self.direct_reclaims += direct_reclaims;
+        self.direct_reclaim_ns += direct_reclaim_ns;
+        self.memcg_reclaims += memcg_reclaims;
+        self.memcg_reclaim_ns += memcg_reclaim_ns;
+        self.vmscan_throttled_ns += vmscan_throttled_ns;
+        self.over_high_ns += over_high_ns;
+        self.major_faults += major_faults;
+        self.minor_faults += minor_faults;
+        self.gate_stops += gate_stops;
+    }
 }

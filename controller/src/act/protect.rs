@@ -1,7 +1,7 @@
 //! Keeps the controller itself alive and quick when memory is short: locked memory, no OOM score, its own `memory.min`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use plimsoll_policy::units::Bytes;
 
@@ -11,9 +11,23 @@ pub type Missing = Vec<String>;
 /// What the controller's own cgroup is guaranteed: twice its budget.
 const OWN: Bytes = Bytes::mib(32);
 
+/// The `memory.min` of the controller's own cgroup, put back when this is dropped: others may live in it.
+#[derive(Debug, Default)]
+pub struct OwnMinimum(Option<(PathBuf, String)>);
+
+impl Drop for OwnMinimum {
+    fn drop(&mut self) {
+        if let Some((file, found)) = &self.0 {
+            // The process ends: there is nobody left to tell.
+            let _ = fs::write(file, found);
+        }
+    }
+}
+
 /// Protects this process. `own` is its cgroup below `root`.
 #[must_use]
-pub fn protect(root: &Path, own: &str) -> Missing {
+pub fn protect(root: &Path, own: &str) -> (OwnMinimum, Missing) {
+    let mut minimum = OwnMinimum::default();
     let mut missing = Missing::new();
     let mut note = |what: &str, result: std::io::Result<()>| {
         if let Err(error) = result {
@@ -24,9 +38,15 @@ pub fn protect(root: &Path, own: &str) -> Missing {
     note("mlockall", lock_memory());
     if !own.is_empty() {
         // Counts up to what every ancestor grants; in a service below system.slice set it there as well.
-        note("memory.min", fs::write(root.join(own).join("memory.min"), OWN.0.to_string()));
+        let file = root.join(own).join("memory.min");
+        let set = fs::read_to_string(&file).and_then(|found| {
+            fs::write(&file, OWN.0.to_string())?;
+            minimum = OwnMinimum(Some((file.clone(), found.trim().to_owned())));
+            Ok(())
+        });
+        note("memory.min", set);
     }
-    missing
+    (minimum, missing)
 }
 
 /// Locks what is touched and what will be. Under a finite `RLIMIT_MEMLOCK` and without `CAP_IPC_LOCK`, locking the

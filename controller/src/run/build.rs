@@ -28,6 +28,7 @@ pub(super) struct Parts {
     pub(super) node: Node,
     pub(super) inbox: Inbox,
     pub(super) discovered: Receiver<Discovery>,
+    pub(super) minimum: protect::OwnMinimum,
 }
 
 pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
@@ -35,7 +36,8 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let ledger = Arc::new(Ledger::own(&run_dir(config), &config.daemon.cgroup_root)?);
     repair(&ledger);
     let own = cgroup_of(std::process::id().cast_signed()).unwrap_or_default();
-    for missing in protect::protect(Path::new(&config.daemon.cgroup_root), &own) {
+    let (minimum, missing) = protect::protect(Path::new(&config.daemon.cgroup_root), &own);
+    for missing in missing {
         tracing::warn!(missing, "could not protect itself in full");
     }
     // From here on something may be set, so from here on somebody is there to undo it.
@@ -61,7 +63,7 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     node.take_workloads(&discover(config, &own));
     let discovered = start_discovery(config, own).map_err(io_error("can't start the discovery thread"))?;
     tracing::info!(workloads = node.workloads(), "watching");
-    Ok(Parts { node, inbox, discovered })
+    Ok(Parts { node, inbox, discovered, minimum })
 }
 
 /// Refuses a host on which nothing can be protected, and says once what is missing on another.

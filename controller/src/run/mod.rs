@@ -64,9 +64,10 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .build()
         .map_err(io_error("can't start the runtime"))?;
     runtime.block_on(async {
-        let Parts { mut node, inbox, discovered } = build::build(config)?;
+        let Parts { mut node, inbox, discovered, minimum } = build::build(config)?;
         let result = watch(&mut node, &inbox, discovered).await;
         node.shut_down();
+        drop(minimum);
         result
     })
 }

@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use plimsoll_policy::config::{Config, Find, Rule};
 use plimsoll_policy::sample::Spec;
 
 use crate::exec::xattrs;
 use crate::ledger::release::subtree;
+
+/// `exec` joins the cgroup that it made within milliseconds; on a machine that thrashes, within seconds.
+const DESERTED_AFTER: Duration = Duration::from_secs(10);
 
 /// What was found, by cgroup path below the root.
 pub type Found = BTreeMap<String, Workload>;
@@ -198,6 +202,14 @@ fn uid_of(user: &str) -> Option<u32> {
     })
 }
 
+/// Whether a cgroup that `exec` made is empty, and not just made.
+fn is_deserted(path: &Path) -> bool {
+    let empty = fs::read_to_string(path.join("cgroup.events")).is_ok_and(|text| text.contains("populated 0"));
+    let age = fs::metadata(path).and_then(|meta| meta.modified()).map(|at| at.elapsed().unwrap_or_default());
+    empty && age.is_ok_and(|age| age >= DESERTED_AFTER)
+}
+
+/// What `plimsoll exec` started. A supervisor is there for it; what it leaves behind, an empty cgroup, is removed here.
 fn started_by_exec(root: &Path, config: &Config) -> BTreeMap<String, Spec> {
     let parent = root.join(&config.daemon.models);
     let mut found = BTreeMap::new();
@@ -208,9 +220,12 @@ fn started_by_exec(root: &Path, config: &Config) -> BTreeMap<String, Spec> {
         else {
             continue;
         };
-        if let Some(spec) = xattrs::read(&path, name, &config.ladder.rungs) {
-            found.insert(relative.to_owned(), spec);
+        let Some(spec) = xattrs::read(&path, name, &config.ladder.rungs) else { continue };
+        // An `rmdir` that fails says that somebody has moved in meanwhile.
+        if is_deserted(&path) && fs::remove_dir(&path).is_ok() {
+            continue;
         }
+        found.insert(relative.to_owned(), spec);
     }
     found
 }

@@ -96,27 +96,7 @@ impl Tracked {
     fn sum(&self, counters: &BTreeMap<u64, Counters>) -> Counters {
         let mut sum = Counters::default();
         for counted in self.ids.iter().filter_map(|id| counters.get(id)) {
-            // Destructured in full, so that a new counter can't be forgotten.
-            let Counters {
-                direct_reclaims,
-                direct_reclaim_ns,
-                memcg_reclaims,
-                memcg_reclaim_ns,
-                vmscan_throttled_ns,
-                over_high_ns,
-                major_faults,
-                minor_faults,
-                gate_stops,
-            } = counted;
-            sum.direct_reclaims += direct_reclaims;
-            sum.direct_reclaim_ns += direct_reclaim_ns;
-            sum.memcg_reclaims += memcg_reclaims;
-            sum.memcg_reclaim_ns += memcg_reclaim_ns;
-            sum.vmscan_throttled_ns += vmscan_throttled_ns;
-            sum.over_high_ns += over_high_ns;
-            sum.major_faults += major_faults;
-            sum.minor_faults += minor_faults;
-            sum.gate_stops += gate_stops;
+            sum += *counted;
         }
         sum
     }

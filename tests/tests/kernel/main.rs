@@ -3,6 +3,7 @@
 
 mod act;
 mod daemon;
+mod exec;
 mod guest;
 mod identity;
 mod probes;

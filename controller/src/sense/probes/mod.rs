@@ -102,7 +102,7 @@ impl Probes {
             .read(self.counters.map().fd(), self.cpus, |cgroup, cpus| {
                 let mut sum = CgroupProbes::default();
                 for counters in cpus {
-                    add(&mut sum, counters);
+                    sum += counted(counters);
                 }
                 read.insert(cgroup, sum);
             })
@@ -219,7 +219,8 @@ impl Probes {
     }
 }
 
-fn add(sum: &mut CgroupProbes, counters: &Counters) {
+/// The counters of one CPU in the policy's words.
+fn counted(counters: &Counters) -> CgroupProbes {
     let Counters {
         direct_reclaims,
         direct_reclaim_ns,
@@ -228,16 +229,18 @@ fn add(sum: &mut CgroupProbes, counters: &Counters) {
         vmscan_throttled_ns,
         over_high_ns,
         major_faults,
-        faults,
+        faults: minor_faults,
         gate_stops,
     } = *counters;
-    sum.direct_reclaims += direct_reclaims;
-    sum.direct_reclaim_ns += direct_reclaim_ns;
-    sum.memcg_reclaims += memcg_reclaims;
-    sum.memcg_reclaim_ns += memcg_reclaim_ns;
-    sum.vmscan_throttled_ns += vmscan_throttled_ns;
-    sum.over_high_ns += over_high_ns;
-    sum.major_faults += major_faults;
-    sum.minor_faults += faults;
-    sum.gate_stops += gate_stops;
+    CgroupProbes {
+        direct_reclaims,
+        direct_reclaim_ns,
+        memcg_reclaims,
+        memcg_reclaim_ns,
+        vmscan_throttled_ns,
+        over_high_ns,
+        major_faults,
+        minor_faults,
+        gate_stops,
+    }
 }
