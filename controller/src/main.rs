@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use plimsoll::check::CheckError;
 use plimsoll::config::{self, LoadError};
+use plimsoll::exec::ExecError;
 use plimsoll::guardian;
 use plimsoll::report::ClientError;
 use plimsoll::run::RunError;
@@ -46,6 +47,7 @@ fn status(error: &anyhow::Error) -> u8 {
     let lacks = error.is::<CheckError>() || matches!(error.downcast_ref(), Some(RunError::Host(_)));
     match error {
         error if error.is::<LoadError>() => 2,
+        error if matches!(error.downcast_ref(), Some(ExecError::Name(_))) => 2,
         _ if lacks => 3,
         error if error.is::<ClientError>() => 4,
         _ => 1,

@@ -155,7 +155,9 @@ fn an_oom_kill_is_attributed_to_the_victim() {
     assert_eq!(seen.tgid, victim.pid());
     assert_ne!(grower.pid(), victim.pid());
     until("the victim is gone", || victim.is_gone());
-    assert_eq!(probes.host().expect("readable").oom_victims, before + 1);
+    // There may be more: the kernel also marks who is on its way out anyhow, and who meets the limit while the
+    // victim's memory is not yet back.
+    assert!(probes.host().expect("readable").oom_victims > before);
 }
 
 #[test]
