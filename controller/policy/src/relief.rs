@@ -54,8 +54,7 @@ impl Candidate<'_> {
         };
         let growth = match rung {
             Rung::Free | Rung::Trim | Rung::Offload => Bytes::ZERO,
-            // A limit holds what has nowhere else to go; with swap the workload goes on growing into that.
-            Rung::Throttle if self.holding.swappable >= CRUMBS => Bytes(self.brakeable().0 / 2),
+            Rung::Throttle if self.spills() => Bytes::ZERO,
             Rung::Throttle | Rung::Freeze | Rung::Kill => self.brakeable(),
         };
         Relief { bytes, growth }
@@ -65,6 +64,12 @@ impl Candidate<'_> {
     pub(crate) fn squeeze(&self, ladder: &Ladder) -> Bytes {
         let room = self.holding.current.saturating_sub(self.holding.floor);
         room.min(self.holding.current.share(ladder.throttle_step)).min(self.holding.swappable)
+    }
+
+    /// Whether a limit would be no brake: it holds what has nowhere else to go, but with swap the workload goes on
+    /// growing into that, and spends everybody's processor time on it.
+    pub(crate) fn spills(&self) -> bool {
+        self.brakeable() > Bytes::ZERO && self.holding.swappable >= CRUMBS
     }
 
     fn brakeable(&self) -> Bytes {

@@ -58,7 +58,7 @@ mod tests {
     use super::check;
 
     fn report(run: RunReport) -> DemoReport {
-        DemoReport::new("6.12", vec![run], Vec::new())
+        DemoReport::new("6.12", 2, vec![run], Vec::new())
     }
 
     #[test]

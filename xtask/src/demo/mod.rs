@@ -20,11 +20,14 @@ use runs::{Protection, Story, SwapKind};
 
 use crate::{build, setup};
 
+/// The kernel series of the demo.
+const DEFAULT: &str = "6.12";
+
 /// Which runs.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {
     /// Kernel series
-    #[arg(long, default_value = "6.12")]
+    #[arg(long, default_value = DEFAULT)]
     kernel: String,
     /// Only this story
     #[arg(long, value_enum)]
@@ -38,9 +41,14 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// The whole demo on one kernel.
-    pub(crate) fn all(kernel: &str) -> Self {
-        Self { kernel: kernel.to_owned(), story: None, swap: Vec::new(), protection: None }
+    /// The whole demo.
+    pub(crate) fn all() -> Self {
+        Self { kernel: DEFAULT.to_owned(), story: None, swap: Vec::new(), protection: None }
+    }
+
+    /// The runs with Plimsoll, on another kernel.
+    pub(crate) fn protected(kernel: &str) -> Self {
+        Self { kernel: kernel.to_owned(), protection: Some(Protection::Plimsoll), ..Self::all() }
     }
 }
 
@@ -50,7 +58,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<DemoReport> {
     let kernel = setup::kernel(&arguments.kernel)?;
     let runs = runs::chosen(arguments.story, &arguments.swap, arguments.protection);
     let programs = play::Programs::build(&runs)?;
-    let place = build::root().join("target/demo");
+    // The demo of the default kernel is the one that the README speaks of.
+    let name =
+        if arguments.kernel == DEFAULT { "demo".to_owned() } else { format!("demo-{}", arguments.kernel) };
+    let place = build::root().join("target").join(name);
     std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
     println!("{} runs of about 40 s each, on kernel {}, 1 GiB of RAM, emulated", runs.len(), kernel.release);
     let (mut played, mut failed) = (Vec::new(), Vec::new());
@@ -69,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<DemoReport> {
         }
     }
     let judged = played.iter().map(|(_, _, judged)| judged.clone()).collect();
-    let report = DemoReport::new(&kernel.release, judged, failed);
+    let report = DemoReport::new(&kernel.release, play::cpus(&kernel), judged, failed);
     report.write(&place.join("result.json"))?;
     println!("\n{}", table::table(&report));
     for file in plot::plot(&played, &place).context("plotting")? {

@@ -72,6 +72,11 @@ pub(super) fn play(run: &Run, kernel: &Kernel, programs: &Programs, place: &Path
     bail!("{}: {} guests in a row had kernel warnings; logs in {}", run.name(), REPEATS + 1, place.display())
 }
 
+/// CPUs of the guest: as many as the kernel comes up with.
+pub(super) fn cpus(kernel: &Kernel) -> u32 {
+    if kernel.starts_cpus_one_by_one() { 1 } else { 2 }
+}
+
 fn boot(run: &Run, kernel: &Kernel, programs: &Programs, place: &Path) -> Result<Boot> {
     let config = place.join("plimsoll.yaml");
     std::fs::write(&config, CONFIG)?;
@@ -84,6 +89,7 @@ fn boot(run: &Run, kernel: &Kernel, programs: &Programs, place: &Path) -> Result
     }
     let mut boot = Boot::new(kernel.clone(), command, place.join(format!("{}.log", run.name())));
     boot.timing = Timing::Icount;
+    boot.smp = cpus(kernel);
     boot.swap = run.swap.space();
     boot.data_mib = Some(DATA_MIB);
     boot.timeout = TIMEOUT;

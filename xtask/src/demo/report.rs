@@ -117,10 +117,10 @@ pub(crate) struct Killed {
 
 impl DemoReport {
     /// Puts the runs together.
-    pub(super) fn new(kernel: &str, runs: Vec<RunReport>, failed: Vec<Failed>) -> Self {
+    pub(super) fn new(kernel: &str, cpus: u32, runs: Vec<RunReport>, failed: Vec<Failed>) -> Self {
         Self {
             command: "cargo xtask demo".into(),
-            machine: "1 GiB of RAM, 2 CPUs, emulated at 250 million instructions a second".into(),
+            machine: format!("1 GiB of RAM, {cpus} CPUs, emulated at 250 million instructions a second"),
             kernel: kernel.into(),
             runs,
             failed,

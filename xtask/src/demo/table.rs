@@ -137,7 +137,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_table_has_a_line_for_every_run() {
-        let text = super::table(&DemoReport::new("6.12", vec![protected(), protected()], Vec::new()));
+        let text = super::table(&DemoReport::new("6.12", 2, vec![protected(), protected()], Vec::new()));
         assert_eq!(text.lines().count(), 4);
         assert!(text.lines().last().unwrap().ends_with("64 MiB  no: still held"));
     }

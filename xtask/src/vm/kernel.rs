@@ -32,6 +32,11 @@ impl Kernel {
         Ok(Self { release, image, modules })
     }
 
+    /// Whether it brings CPUs up one after the other and spins for each, which never ends under icount.
+    pub(crate) fn starts_cpus_one_by_one(&self) -> bool {
+        matches!(self.version(), (..=5, _) | (6, ..=4))
+    }
+
     /// Major and minor version.
     pub(super) fn version(&self) -> (u32, u32) {
         let mut numbers = self.release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));

@@ -138,10 +138,8 @@ impl Boot {
     /// A boot that the emulator loses (dead before init's first word, or by its known Oops on a half-patched
     /// instruction) is repeated, and its lines come again from the first; whatever the command does is not.
     pub(crate) fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Report> {
-        // Older kernels bring CPUs up one after the other and spin for each, on the only thread there is.
-        let serial = matches!(self.kernel.version(), (..=5, _) | (6, ..=4));
         ensure!(
-            !(serial && self.timing == Timing::Icount && self.smp > 1),
+            !(self.kernel.starts_cpus_one_by_one() && self.timing == Timing::Icount && self.smp > 1),
             "kernel {} does not come up under icount with more than one CPU: use 6.5 or newer, or smp 1",
             self.kernel.release
         );

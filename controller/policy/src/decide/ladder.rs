@@ -128,7 +128,12 @@ fn choose(
         if has >= need.of(rung) {
             continue;
         }
-        if rung > now && rung <= reach(turn, candidate, strongest) && open(turn, workload, candidate, rung) {
+        let reach = reach(turn, candidate, strongest);
+        let spills = rung == Rung::Throttle && candidate.spills() && reach >= Rung::Freeze;
+        if spills && roles::allows(turn.config, workload, Rung::Freeze) {
+            continue;
+        }
+        if rung > now && rung <= reach && open(turn, workload, candidate, rung) {
             let given = if brakes { soon(rung) } else { relief(rung) };
             // Where nothing is enough, what is reclaimed must at least not come back: a frozen one can't refault.
             let keeps = rung == Rung::Freeze && given.bytes >= CRUMBS && given.total() == has;

@@ -1,7 +1,8 @@
 //! The wanted end state of every workload.
 //!
-//! Two targets are kept apart. The *calm* target (below what elevated may be left at) justifies trimming,
-//! throttling and freezing, as far as the tier allows. The *survival* target (out of emergency, with room for what the
+//! Three targets are kept apart, each as far as the tier allows. The *calm* target (below what elevated may be left at)
+//! justifies trimming. The *brake* target (below what constrained may be left at, with the growth of the next moment)
+//! justifies throttling and freezing. The *survival* target (out of emergency, with room for what the
 //! protected grow while a kill takes effect) alone justifies a kill, and only where everything gentler falls short.
 //! Levels alone kill nobody: a machine that is full but stands still, with nobody protected suffering, is left alone.
 //!
