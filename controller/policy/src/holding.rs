@@ -45,7 +45,7 @@ impl Holding {
             current,
             file: file.saturating_sub(locked_file),
             swappable,
-            killable: anon + Bytes(stat.shmem.0 / 2) + fixed_kernel,
+            killable: anon + Bytes(stat.shmem.0 / 2) + fixed_kernel + workload.swap_ram.unwrap_or_default(),
             swapped,
             floor: resident.saturating_sub(swappable) + locked_file + fixed_kernel + ladder.floor_margin,
         })

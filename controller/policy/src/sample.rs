@@ -88,6 +88,9 @@ pub struct Meminfo {
     pub file: Bytes,
     /// `Shmem`.
     pub shmem: Bytes,
+    /// The zones' high watermarks (`/proc/zoneinfo`): with less free than this the kernel reclaims.
+    #[serde(default)]
+    pub reserved: Bytes,
     /// `SwapTotal`.
     pub swap_total: Bytes,
     /// `SwapFree`.
@@ -299,6 +302,8 @@ pub struct Workload {
     pub current: Option<Bytes>,
     /// `memory.swap.current`.
     pub swap: Option<Bytes>,
+    /// RAM that its swapped pages still take: those in zram are compressed, not gone. Zero with swap on a disk.
+    pub swap_ram: Option<Bytes>,
     /// `memory.stat`; may be older than the sample (see `stat_at`), since reading it is dear.
     pub stat: Option<MemoryStat>,
     /// When `stat` was read.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use plimsoll_policy::config::Config;
 use plimsoll_policy::plan::Outcome;
 use plimsoll_policy::sample::{Gap, Host, HostProbes, Probes as Counters, Sample, Trigger, WorkloadId};
+use plimsoll_policy::units::Share;
 
 use self::cgroup::{Cgroup, FileError};
 use self::discover::Found;
@@ -56,7 +57,11 @@ impl Senses {
     /// # Errors
     /// When `/proc/meminfo` or `/proc/vmstat` can't be opened.
     pub fn open(config: &Config) -> io::Result<Self> {
-        Ok(Self { node: Node::open(Path::new("/proc"))?, tracked: BTreeMap::new(), config: config.clone() })
+        Ok(Self {
+            node: Node::open(Path::new("/proc"), Path::new("/sys"))?,
+            tracked: BTreeMap::new(),
+            config: config.clone(),
+        })
     }
 
     /// The host's files.
@@ -73,6 +78,7 @@ impl Senses {
 
     /// Takes over what discovery found: opens what is new, drops what is gone or is another cgroup of the same path.
     pub fn update(&mut self, found: &Found) -> Change {
+        self.node.refresh();
         let mut change = Change::default();
         let root = Path::new(&self.config.daemon.cgroup_root).to_owned();
         let known: BTreeSet<WorkloadId> = self.tracked.keys().cloned().collect();
@@ -109,10 +115,14 @@ impl Senses {
             psi: self.node.psi(&mut gaps),
             probes: counted.host,
         };
+        let swapped_in_ram = host.meminfo.map_or(Share::ZERO, |meminfo| self.node.swapped_in_ram(&meminfo));
         let mut workloads = BTreeMap::new();
         for (id, tracked) in &mut self.tracked {
             match tracked.read(at, &self.config.pace, counted.cgroups.as_ref(), &mut gaps) {
-                Some(workload) => drop(workloads.insert(id.clone(), workload)),
+                Some(mut workload) => {
+                    workload.swap_ram = workload.swap.map(|swap| swap.share(swapped_in_ram));
+                    workloads.insert(id.clone(), workload);
+                }
                 None => gaps.push(Gap { what: id.to_string(), why: FileError::Gone.to_string() }),
             }
         }

@@ -69,6 +69,8 @@ impl Tracked {
             // Kernels without swap, and cgroups at the root of a delegation, have no swap files: that is no gap.
             swap: cgroup.swap().ok(),
             swap_max: cgroup.swap_max().ok(),
+            // The host knows how much of it is compressed in RAM.
+            swap_ram: None,
             stat: self.stat,
             stat_at: self.stat_at,
             high: keep(cgroup.high(), &cgroup, gaps),

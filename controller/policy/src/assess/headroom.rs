@@ -35,20 +35,19 @@ pub(crate) fn memory(
     })
 }
 
-/// The kernel's estimate less the file pages in use that it counted: nearly the whole page cache is in
-/// `MemAvailable`, so what it counted of files is at most what it has above `MemFree`. Never below
-/// what is free in any case, never above the whole.
+/// The kernel's estimate less the file pages in use: nearly the whole page cache is in `MemAvailable`. Never below what is
+/// free above the watermarks, since `MemAvailable` takes those off twice where there is page cache.
 fn headroom(meminfo: &Meminfo, in_use: Bytes) -> Bytes {
-    let counted = meminfo.available.saturating_sub(meminfo.free);
-    meminfo.available.saturating_sub(in_use.min(counted)).min(meminfo.total)
+    let unused = meminfo.free.saturating_sub(meminfo.reserved);
+    meminfo.available.saturating_sub(in_use).max(unused).min(meminfo.total)
 }
 
 /// File pages of the protected that they use: mapped, or active (read again and again without a mapping).
-/// What they only read once is as available as anybody's cache.
+/// What they only read once is as available as anybody's cache, and what is locked was never counted as available.
 fn in_use(config: &Config, sample: &Sample) -> Bytes {
     let hot = |stat: &MemoryStat| {
-        let file = stat.file.saturating_sub(stat.shmem);
-        stat.file_mapped.saturating_sub(stat.shmem).max(stat.active_file).min(file)
+        let mapped = stat.file_mapped.saturating_sub(stat.shmem);
+        mapped.max(stat.active_file).min(stat.active_file + stat.inactive_file)
     };
     roles::protected(config, sample).filter_map(|(_, w)| w.stat.as_ref().map(hot)).sum()
 }
@@ -73,6 +72,8 @@ mod tests {
             ..Meminfo::default()
         };
         assert_eq!(headroom(&m, Bytes::mib(240)), Bytes::mib(20));
+        let short = Meminfo { reserved: Bytes::mib(60), ..m };
+        assert_eq!(headroom(&short, Bytes::mib(240)), Bytes::ZERO, "what the kernel keeps is nobody's");
         assert_eq!(headroom(&m, Bytes::mib(50)), Bytes::mib(90));
         assert_eq!(headroom(&m, Bytes::ZERO), Bytes::mib(140));
     }

@@ -1,6 +1,7 @@
 //! The survival target, and the one rung that can't be undone.
 
 use super::Turn;
+use super::turn::part;
 use super::victims::victims;
 use crate::assess::{Memory, time_for, we_brake_somebody};
 use crate::holding::Holding;
@@ -17,6 +18,8 @@ const KILL_TAKES: Span = Span::millis(400);
 const EXIT_RATE: Bytes = Bytes::mib(1024);
 /// The protected are given room for this much growth.
 const AHEAD: Span = Span::secs(2);
+/// What those lack at least who thrash although the level is not that high.
+const LACKING_PERCENT: u32 = 2;
 /// Two readings this far apart are still one story: twice the default pace of calm.
 const CONTINUOUS: Span = Span::secs(1);
 /// Reclaim that promises enough must deliver within this time.
@@ -44,10 +47,23 @@ pub(crate) fn consider(turn: &mut Turn<'_>) {
     }
 }
 
-/// Bytes to get out of emergency, with room for the protected, less what is on its way.
+/// Bytes to get out of emergency, with room for the protected, less what is on its way. Protected workloads that thrash
+/// or stall lack something whatever the level says.
 fn needed(turn: &Turn<'_>, memory: &Memory) -> Bytes {
     let above = memory.above(turn.config.host.emergency.leave, memory.protected_growth, AHEAD);
-    above.saturating_sub(turn.pending())
+    let lacking = if panics(turn) || stalls(turn) { part(memory, LACKING_PERCENT) } else { Bytes::ZERO };
+    above.max(lacking).saturating_sub(turn.pending())
+}
+
+/// Refaults of the protected at the rate of an emergency.
+fn panics(turn: &Turn<'_>) -> bool {
+    let limit = turn.config.host.emergency.thrash;
+    turn.assessed.report.thrash_per_second.zip(limit).is_some_and(|(t, limit)| t >= limit)
+}
+
+/// Waiting of the protected at the share of an emergency.
+fn stalls(turn: &Turn<'_>) -> bool {
+    turn.assessed.report.stall.is_some_and(|s| s >= turn.config.host.emergency.stall)
 }
 
 /// Whether waiting is worse. A level alone is not: something must still be growing, or the protected suffer. Where
@@ -59,8 +75,8 @@ fn desperate(turn: &Turn<'_>, memory: &Memory, needed: Bytes) -> bool {
     let falling = residual(memory, turn.just_stopped());
     let swaps = swappable(turn, memory) >= needed;
     let too_late = !swaps && time_for(memory.headroom, falling).is_some_and(|left| left < kill_takes(turn));
-    let panic = report.thrash_per_second.zip(host.emergency.thrash).is_some_and(|(t, limit)| t >= limit);
-    let stalled = report.stall.is_some_and(|s| s >= host.emergency.stall);
+    let panic = panics(turn);
+    let stalled = stalls(turn);
     let full = used >= host.emergency.used && ((falling > Bytes::ZERO && !swaps) || suffering(turn));
     match turn.tier() {
         Tier::Emergency => full || too_late || (used >= host.critical.leave && (panic || stalled)),

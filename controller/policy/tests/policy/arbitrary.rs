@@ -23,13 +23,14 @@ fn limit() -> BoxedStrategy<Limit> {
 }
 
 fn meminfo() -> BoxedStrategy<Meminfo> {
-    prop::array::uniform7(bytes())
-        .prop_map(|[total, free, available, file, shmem, swap_total, swap_free]| Meminfo {
+    prop::array::uniform8(bytes())
+        .prop_map(|[total, free, available, file, shmem, reserved, swap_total, swap_free]| Meminfo {
             total,
             free,
             available,
             file,
             shmem,
+            reserved,
             swap_total,
             swap_free,
         })
@@ -97,6 +98,7 @@ fn workload() -> BoxedStrategy<Workload> {
                     low,
                     max,
                     swap_max,
+                    swap_ram: None,
                     events: counts.0.map(|high| Events { high, ..Events::default() }),
                     psi: counts.1.map(|some_us| Psi { some_us, full_us: some_us }),
                     frozen,

@@ -118,6 +118,7 @@ impl Machine {
             free: Bytes(self.free()),
             available: Bytes((self.free() + file).saturating_sub(low)),
             file: Bytes(file),
+            reserved: Bytes::ZERO,
             shmem: Bytes::ZERO,
             swap_total: Bytes(self.swap_total),
             swap_free: Bytes(self.swap_free()),

@@ -132,6 +132,7 @@ impl Process {
             low: Some(Limit::Bytes(Bytes(self.low))),
             max: Some(Limit::Max),
             swap_max: Some(Limit::Max),
+            swap_ram: None,
             events: Some(Events { high: self.high_events, ..Events::default() }),
             psi: Some(Psi { some_us: self.psi_us, full_us: self.psi_us }),
             frozen: Some(self.frozen),
