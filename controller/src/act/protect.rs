@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use plimsoll_policy::units::Bytes;
 
+use crate::ledger::release::limit_of;
+
 /// A protection that could not be had, in words; the controller works without it, less surely.
 pub type Missing = Vec<String>;
 
@@ -24,6 +26,9 @@ impl Drop for OwnMinimum {
     }
 }
 
+/// The kernel takes everybody else first.
+const OOM_SCORE: i32 = -999;
+
 /// Protects this process. `own` is its cgroup below `root`.
 #[must_use]
 pub fn protect(root: &Path, own: &str) -> (OwnMinimum, Missing) {
@@ -34,12 +39,16 @@ pub fn protect(root: &Path, own: &str) -> (OwnMinimum, Missing) {
             missing.push(format!("{what}: {error}"));
         }
     };
-    note("oom_score_adj", fs::write("/proc/self/oom_score_adj", "-999"));
+    note("oom_score_adj", lower_oom_score());
     note("mlockall", lock_memory());
     if !own.is_empty() {
         // Counts up to what every ancestor grants; in a service below system.slice set it there as well.
         let file = root.join(own).join("memory.min");
         let set = fs::read_to_string(&file).and_then(|found| {
+            // A service manager may have granted more.
+            if limit_of(found.trim()).is_some_and(|found| found >= OWN.0) {
+                return Ok(());
+            }
             fs::write(&file, OWN.0.to_string())?;
             minimum = OwnMinimum(Some((file.clone(), found.trim().to_owned())));
             Ok(())
@@ -47,6 +56,13 @@ pub fn protect(root: &Path, own: &str) -> (OwnMinimum, Missing) {
         note("memory.min", set);
     }
     (minimum, missing)
+}
+
+/// Next to never a victim of the kernel's OOM killer; a service manager may have asked for never.
+fn lower_oom_score() -> std::io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let found: i32 = fs::read_to_string(FILE)?.trim().parse().unwrap_or(0);
+    if found <= OOM_SCORE { Ok(()) } else { fs::write(FILE, OOM_SCORE.to_string()) }
 }
 
 /// Locks what is touched and what will be. Under a finite `RLIMIT_MEMLOCK` and without `CAP_IPC_LOCK`, locking the
