@@ -41,6 +41,7 @@ pub(super) struct Node {
     state: State,
     outcomes: Vec<Outcome>,
     refused: Vec<String>,
+    dropped: u64,
     tier: Tier,
     rungs: BTreeMap<WorkloadId, Rung>,
     stalls_shown: Monotonic,
@@ -74,6 +75,7 @@ impl Node {
             state: State::default(),
             outcomes: Vec::new(),
             refused: Vec::new(),
+            dropped: 0,
             tier: Tier::Normal,
             rungs: BTreeMap::new(),
             stalls_shown: Monotonic::default(),
@@ -127,6 +129,14 @@ impl Node {
     /// Reads what the threads have to say. The trigger of the pass that it asks for, if it asks for one.
     pub(super) fn take_mail(&mut self, inbox: &Inbox) -> Option<Trigger> {
         let mut trigger = None;
+        let dropped = inbox.dropped();
+        if dropped > self.dropped {
+            tracing::error!(
+                dropped,
+                "messages of the reaction thread found no room: this thread does not keep up"
+            );
+            self.dropped = dropped;
+        }
         for message in inbox.drain() {
             match message {
                 Message::Woke(woken) => trigger = Some(woken),
