@@ -45,6 +45,11 @@ impl Arguments {
     pub(crate) fn all() -> Self {
         Self { kernel: DEFAULT.to_owned(), story: None, swap: Vec::new(), protection: None }
     }
+
+    /// The runs with Plimsoll, on another kernel.
+    pub(crate) fn protected(kernel: &str) -> Self {
+        Self { kernel: kernel.to_owned(), protection: Some(Protection::Plimsoll), ..Self::all() }
+    }
 }
 
 /// Plays the runs, shows table and plots, writes `result.json`.

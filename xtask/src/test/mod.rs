@@ -5,7 +5,7 @@ mod steps;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
 use crate::kernel_tests::{self, Selection};
@@ -58,9 +58,16 @@ fn prepare() -> Result<Tally> {
     Ok(Tally::default())
 }
 
-/// One test: the demo keeps its promises.
+/// Two tests: the demo keeps its promises, and so does Plimsoll in it on the other kernel.
 fn play_demo() -> Result<Tally> {
-    let broken = demo::check(&demo::run(&demo::Arguments::all())?);
-    ensure!(broken.is_empty(), "promises that were not kept:\n  {}", broken.join("\n  "));
-    Ok(Tally { passed: 1, ..Tally::default() })
+    let mut tally = Tally::default();
+    for arguments in [demo::Arguments::all(), demo::Arguments::protected(setup::SERIES[0])] {
+        let broken = demo::check(&demo::run(&arguments)?);
+        tally.passed += usize::from(broken.is_empty());
+        tally.failed += usize::from(!broken.is_empty());
+        for promise in broken {
+            println!("not kept: {promise}");
+        }
+    }
+    Ok(tally)
 }
