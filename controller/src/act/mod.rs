@@ -94,7 +94,7 @@ impl Actor {
         let Some(hand) = self.hands.remove(id) else { return };
         if hand.cgroup.state().is_ok() {
             self.undo_limits(&hand);
-            if self.flags(hand.slot).intersects(Flags::FROZEN | Flags::STOPPED) {
+            if self.ledger.flags(hand.slot).intersects(Flags::FROZEN | Flags::STOPPED) {
                 self.reaction.order(Order::Thaw(id.inode));
             }
         } else {
@@ -171,7 +171,7 @@ impl Actor {
     }
 
     fn frozen(&self, hand: &mut Hand, wanted: &Wanted, seen: &Workload, look: Look) {
-        let ours = self.flags(hand.slot).contains(Flags::FROZEN);
+        let ours = self.ledger.flags(hand.slot).contains(Flags::FROZEN);
         let inode = hand.cgroup.id.inode;
         if hand.flying.freeze {
             return;
@@ -263,10 +263,6 @@ impl Actor {
         foreign(hand.cgroup.id.clone(), act)
     }
 
-    fn flags(&self, slot: SlotId) -> Flags {
-        self.ledger.entry(slot).map_or(Flags::empty(), |entry| entry.flags)
-    }
-
     fn undo_limits(&self, hand: &Hand) {
         let Some(entry) = self.ledger.entry(hand.slot) else { return };
         if entry.flags.contains(Flags::HIGH) && hand.cgroup.high().map(raw) == Ok(entry.high.1) {
@@ -292,7 +288,7 @@ impl Actor {
     pub fn settle_gate(&mut self, targets: &[WorkloadId]) {
         let root = self.ledger.cgroup_root();
         for (id, hand) in &self.hands {
-            let flags = self.flags(hand.slot);
+            let flags = self.ledger.flags(hand.slot);
             let held = flags.contains(Flags::FROZEN) || hand.flying.freeze;
             if flags.contains(Flags::STOPPED) && !held && !targets.contains(id) {
                 continue_stopped(&root.join(&id.path));

@@ -206,6 +206,12 @@ impl Ledger {
         note(slot, Flags::LOW, (&slot.low_found, found), (&slot.low_set, set));
     }
 
+    /// What is set in one slot, without allocation.
+    #[must_use]
+    pub fn flags(&self, slot: SlotId) -> Flags {
+        Flags::from_bits_truncate(self.map.slots()[slot.0].flags.load(Acquire))
+    }
+
     /// What is written in one slot.
     #[must_use]
     pub fn entry(&self, id: SlotId) -> Option<Entry> {
@@ -215,7 +221,7 @@ impl Ledger {
         Some(Entry {
             slot: id,
             id: WorkloadId { path, inode },
-            flags: Flags::from_bits_truncate(slot.flags.load(Acquire)),
+            flags: self.flags(id),
             high: (slot.high_found.load(Relaxed), slot.high_set.load(Relaxed)),
             low: (slot.low_found.load(Relaxed), slot.low_set.load(Relaxed)),
         })

@@ -1,7 +1,6 @@
 //! One cgroup through descriptors that are held open: what they name can't change under us, and reading them
 //! in an emergency needs no path lookup. Reads are single `pread`s into a buffer of the caller.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -345,12 +344,6 @@ fn number_text(mut n: u64, buffer: &mut [u8; 20]) -> &[u8] {
         if n == 0 {
             return &buffer[at..];
         }
-    }
-}
-
-impl From<FileError> for io::Error {
-    fn from(error: FileError) -> Self {
-        Self::other(error)
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) fn thaw(watched: &Watched, ledger: &Ledger) -> Ended {
     if matches!(end, End::Done | End::Gone) {
         ledger.lower(watched.slot, Flags::FROZEN);
     }
-    if ledger.entry(watched.slot).is_some_and(|entry| entry.flags.contains(Flags::STOPPED)) {
+    if ledger.flags(watched.slot).contains(Flags::STOPPED) {
         resume(cgroup);
     }
     Ended { inode: cgroup.id.inode, act: Act::Thaw, end, begun, took: now().since(begun), freed: None }

@@ -174,7 +174,7 @@ impl Reactor {
         if watched.operation.is_some() {
             return;
         }
-        let stopped = ledger.entry(watched.slot).is_some_and(|entry| entry.flags.contains(Flags::STOPPED));
+        let stopped = ledger.flags(watched.slot).contains(Flags::STOPPED);
         match operation::freeze(watched, &ledger, look, stopped) {
             Begun::Waits(operation) => watched.operation = Some(operation),
             Begun::Over(ended) => self.mail.post(Message::Ended(ended)),
