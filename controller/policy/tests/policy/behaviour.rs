@@ -5,7 +5,7 @@ use plimsoll_policy::plan::{Act, ActResult, Outcome, Tier};
 use plimsoll_policy::sample::{Preference, Rung, Sample, Trigger, WorkloadId};
 use plimsoll_policy::units::{Share, Span};
 
-use crate::machine::{Habit, Machine};
+use plimsoll_model::machine::{Habit, Machine};
 
 /// What a look at a pass is to be told of: when each rung of one workload began, in milliseconds.
 fn rungs(machine: &mut Machine, id: &WorkloadId, ms: u64) -> Vec<(u64, Rung)> {

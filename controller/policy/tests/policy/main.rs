@@ -4,7 +4,6 @@
 mod arbitrary;
 mod behaviour;
 mod invariants;
-mod machine;
 mod properties;
 mod scenarios;
 mod stories;

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use crate::invariants::Watch;
-use crate::machine::{Habit, Machine};
 use crate::worlds::world;
+use plimsoll_model::machine::{Habit, Machine};
 
 fn fixed(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());

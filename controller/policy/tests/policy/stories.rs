@@ -4,7 +4,7 @@ use plimsoll_policy::pass::Pass;
 use plimsoll_policy::sample::{Rung, Sample, WorkloadId};
 use plimsoll_policy::units::Span;
 
-use crate::machine::{Habit, MIB, Machine};
+use plimsoll_model::machine::{Habit, MIB, Machine};
 
 /// Every sample of a story, with the machine at its end.
 pub(crate) struct Story {

@@ -3,7 +3,7 @@
 use plimsoll_policy::sample::{Preference, Rung};
 use proptest::prelude::*;
 
-use crate::machine::{Habit, Machine};
+use plimsoll_model::machine::{Habit, Machine};
 
 /// One workload of a generated machine.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! A machine of a few lines: memory is conserved, reclaim takes time, brakes brake. Time is simulated.
 
-pub(crate) mod acts;
-pub(crate) mod memory;
-pub(crate) mod process;
+mod acts;
+mod memory;
+mod process;
 
 use std::collections::BTreeMap;
 
@@ -13,38 +13,50 @@ use plimsoll_policy::sample::{Host, Meminfo, Psi, Sample, Spec, Trigger, Workloa
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::{Bytes, Monotonic, Span};
 
-pub(crate) use process::{Habit, Process};
+pub use process::{Habit, Process};
 
-pub(crate) const MIB: u64 = 1 << 20;
+/// A mebibyte.
+pub const MIB: u64 = 1 << 20;
+/// Size of a page.
 pub(crate) const PAGE: u64 = 4096;
 /// The step of the simulation.
 pub(crate) const TICK_MS: u64 = 10;
 
 /// The whole machine with the policy that watches it.
-pub(crate) struct Machine {
-    pub(crate) config: Config,
-    pub(crate) total: u64,
+pub struct Machine {
+    /// What the policy goes by.
+    pub config: Config,
+    /// RAM in bytes.
+    pub total: u64,
     /// Kernel and system services: constant.
-    pub(crate) system: u64,
-    pub(crate) swap_total: u64,
-    /// Bytes per second.
-    pub(crate) swap_speed: u64,
-    pub(crate) processes: BTreeMap<WorkloadId, Process>,
-    pub(crate) now_ms: u64,
-    pub(crate) state: State,
-    pub(crate) outcomes: Vec<Outcome>,
+    pub system: u64,
+    /// Swap in bytes.
+    pub swap_total: u64,
+    /// Bytes per second that swap takes.
+    pub swap_speed: u64,
+    /// What runs, or ran.
+    pub processes: BTreeMap<WorkloadId, Process>,
+    /// Virtual milliseconds since the start.
+    pub now_ms: u64,
+    /// What the policy remembers.
+    pub state: State,
+    /// What ended since the last sample.
+    pub outcomes: Vec<Outcome>,
     /// Names of what the kernel killed.
-    pub(crate) oom: Vec<String>,
+    pub oom: Vec<String>,
     /// Names of what we killed.
-    pub(crate) killed: Vec<String>,
-    pub(crate) psi_us: u64,
+    pub killed: Vec<String>,
+    /// Cumulative stall of the host, in microseconds.
+    pub psi_us: u64,
     /// Nothing can be read in these milliseconds.
-    pub(crate) gap: std::ops::Range<u64>,
+    pub gap: std::ops::Range<u64>,
     next_ms: u64,
 }
 
 impl Machine {
-    pub(crate) fn new(total_mib: u64, swap_mib: u64) -> Self {
+    /// A machine with nothing on it but the system's own twelfth. Priority 100 and above is protected.
+    #[must_use]
+    pub fn new(total_mib: u64, swap_mib: u64) -> Self {
         let config = Config { protect_priority: 100, ..Config::default() };
         Self {
             config,
@@ -65,14 +77,7 @@ impl Machine {
     }
 
     /// Adds a workload that has `anon` MiB and a mapped file of `file` MiB.
-    pub(crate) fn add(
-        &mut self,
-        name: &str,
-        priority: i32,
-        anon: u64,
-        file: u64,
-        habit: Habit,
-    ) -> WorkloadId {
+    pub fn add(&mut self, name: &str, priority: i32, anon: u64, file: u64, habit: Habit) -> WorkloadId {
         let inode = 100 + self.processes.len() as u64;
         let id = WorkloadId { path: format!("models/{name}"), inode };
         let spec = Spec { name: name.into(), priority, ..Spec::default() };
@@ -81,7 +86,7 @@ impl Machine {
     }
 
     /// Runs for `ms`, giving every pass with its sample to `look`.
-    pub(crate) fn run(&mut self, ms: u64, mut look: impl FnMut(&Sample, &Pass)) {
+    pub fn run(&mut self, ms: u64, mut look: impl FnMut(&Sample, &Pass)) {
         let end = self.now_ms + ms;
         while self.now_ms < end {
             if self.now_ms >= self.next_ms {
@@ -97,16 +102,22 @@ impl Machine {
         }
     }
 
-    pub(crate) fn at(&self) -> Monotonic {
+    /// The moment that a sample taken now would bear.
+    #[must_use]
+    pub fn at(&self) -> Monotonic {
         Monotonic(0) + Span::millis(10_000 + self.now_ms)
     }
 
-    pub(crate) fn free(&self) -> u64 {
+    /// Bytes of RAM that nobody holds.
+    #[must_use]
+    pub fn free(&self) -> u64 {
         let used: u64 = self.processes.values().map(Process::resident).sum();
         self.total.saturating_sub(used + self.system)
     }
 
-    pub(crate) fn swap_free(&self) -> u64 {
+    /// Bytes of swap that nobody holds.
+    #[must_use]
+    pub fn swap_free(&self) -> u64 {
         self.swap_total - self.processes.values().map(|p| p.swap).sum::<u64>().min(self.swap_total)
     }
 

@@ -10,49 +10,99 @@ const STAT_EVERY: Span = Span::millis(500);
 
 /// What a workload does by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Habit {
+pub enum Habit {
     /// Nothing.
     Idle,
     /// Allocates `rate` MiB/s of anon from `from_ms` until it has `until` MiB.
-    Grow { rate: u64, from_ms: u64, until: u64 },
+    Grow {
+        /// MiB/s.
+        rate: u64,
+        /// Milliseconds after the start.
+        from_ms: u64,
+        /// MiB.
+        until: u64,
+    },
     /// The same, and gives it all back at `drop_ms`.
-    Burst { rate: u64, from_ms: u64, until: u64, drop_ms: u64 },
+    Burst {
+        /// MiB/s.
+        rate: u64,
+        /// Milliseconds after the start.
+        from_ms: u64,
+        /// MiB.
+        until: u64,
+        /// Milliseconds after the start.
+        drop_ms: u64,
+    },
     /// Grows by `rate` MiB/s to `until` MiB, gives it all back, and begins anew every `every_ms`.
-    Saw { rate: u64, until: u64, every_ms: u64 },
+    Saw {
+        /// MiB/s.
+        rate: u64,
+        /// MiB.
+        until: u64,
+        /// Milliseconds.
+        every_ms: u64,
+    },
     /// Reads `rate` MiB/s of a file that is larger than the memory.
-    Scan { rate: u64 },
+    Scan {
+        /// MiB/s.
+        rate: u64,
+    },
     /// Maps a model file of `size` MiB, `rate` MiB/s, from `from_ms`.
-    Load { rate: u64, from_ms: u64, size: u64 },
+    Load {
+        /// MiB/s.
+        rate: u64,
+        /// Milliseconds after the start.
+        from_ms: u64,
+        /// MiB.
+        size: u64,
+    },
 }
 
 /// One workload.
 #[derive(Clone, Debug)]
-pub(crate) struct Process {
-    pub(crate) spec: Spec,
-    pub(crate) habit: Habit,
-    pub(crate) anon: u64,
-    pub(crate) file: u64,
-    pub(crate) swap: u64,
+pub struct Process {
+    /// How it may be treated.
+    pub spec: Spec,
+    /// What it does by itself.
+    pub habit: Habit,
+    /// Anon in RAM, in bytes.
+    pub anon: u64,
+    /// File pages in RAM, in bytes.
+    pub file: u64,
+    /// Bytes in swap.
+    pub swap: u64,
     /// The part of the file that it uses over and over.
-    pub(crate) model: u64,
+    pub model: u64,
     /// Anon that it would have if nothing stood in its way.
-    pub(crate) start: u64,
-    pub(crate) high: Option<u64>,
-    pub(crate) low: u64,
-    pub(crate) frozen_at: Option<u64>,
-    pub(crate) frozen: bool,
-    pub(crate) dies_at: Option<u64>,
-    pub(crate) dead: bool,
+    pub start: u64,
+    /// `memory.high`.
+    pub high: Option<u64>,
+    /// `memory.low`.
+    pub low: u64,
+    /// When a freeze under way takes effect, in milliseconds.
+    pub frozen_at: Option<u64>,
+    /// Whether it is frozen.
+    pub frozen: bool,
+    /// When a kill under way takes effect, in milliseconds.
+    pub dies_at: Option<u64>,
+    /// Whether it has died.
+    pub dead: bool,
     /// Stuck in a driver: it takes the signal and stays.
-    pub(crate) immortal: bool,
+    pub immortal: bool,
     /// Reclaim under way: asked, freed, begun.
-    pub(crate) reclaim: Option<(u64, u64, u64)>,
-    pub(crate) high_events: u64,
-    pub(crate) refaults: u64,
-    pub(crate) major_faults: u64,
-    pub(crate) scan: u64,
-    pub(crate) steal: u64,
-    pub(crate) psi_us: u64,
+    pub reclaim: Option<(u64, u64, u64)>,
+    /// `memory.events` `high`.
+    pub high_events: u64,
+    /// Bytes refaulted.
+    pub refaults: u64,
+    /// Major faults.
+    pub major_faults: u64,
+    /// Pages scanned for it.
+    pub scan: u64,
+    /// Pages reclaimed from it.
+    pub steal: u64,
+    /// Cumulative stall, in microseconds.
+    pub psi_us: u64,
     stat: Option<(Monotonic, MemoryStat)>,
 }
 
@@ -84,7 +134,9 @@ impl Process {
         }
     }
 
-    pub(crate) fn resident(&self) -> u64 {
+    /// Bytes of RAM.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
         self.anon + self.file
     }
 

@@ -11,7 +11,7 @@ fn per_tick(rate: u64) -> u64 {
 }
 
 impl Machine {
-    pub(super) fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.act();
         let ids: Vec<_> = self.processes.keys().cloned().collect();
         let before = self.processes.values().map(|p| p.psi_us).sum::<u64>();
@@ -126,7 +126,7 @@ impl Machine {
     }
 
     /// Moves anon to swap, as far as there is some.
-    pub(super) fn swap_out(&mut self, id: &WorkloadId, wanted: u64) -> u64 {
+    pub(crate) fn swap_out(&mut self, id: &WorkloadId, wanted: u64) -> u64 {
         let room = self.swap_free();
         let process = self.entry(id);
         let moved = wanted.min(process.anon).min(room);
@@ -143,13 +143,17 @@ impl Machine {
         }
     }
 
-    pub(super) fn die(&mut self, id: &WorkloadId) {
+    pub(crate) fn die(&mut self, id: &WorkloadId) {
         let process = self.entry(id);
         process.dead = true;
         (process.anon, process.file, process.swap, process.model) = (0, 0, 0, 0);
     }
 
-    pub(crate) fn entry(&mut self, id: &WorkloadId) -> &mut super::Process {
+    /// The process of an id that `add` gave.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn entry(&mut self, id: &WorkloadId) -> &mut super::Process {
         self.processes.get_mut(id).expect("an id of the machine's own")
     }
 }

@@ -14,7 +14,7 @@ const KILL_MS: u64 = 80;
 const DROP: u64 = 1024 * MIB;
 
 impl Machine {
-    pub(super) fn apply(&mut self, plan: &Plan) {
+    pub(crate) fn apply(&mut self, plan: &Plan) {
         let now = self.now_ms;
         for (id, wanted) in &plan.workloads {
             let Some(process) = self.processes.get_mut(id).filter(|p| !p.dead) else { continue };
@@ -35,7 +35,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn act(&mut self) {
+    pub(crate) fn act(&mut self) {
         let now = self.now_ms;
         let ids: Vec<_> = self.processes.keys().cloned().collect();
         for id in ids {
