@@ -165,6 +165,94 @@ pub struct Wanted {
     /// Why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
+    /// What the action will bring; only in the pass that took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+    /// What was not done instead; only in the pass that took the action, and at most [`Refused::MOST`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
+}
+
+/// What an action is expected to bring: to be held against its outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Expected {
+    /// Bytes that headroom gains before the deadline.
+    pub bytes: Bytes,
+    /// Bytes per second of growth that it stops.
+    pub growth: Bytes,
+    /// From the decision until the last of the bytes is there; until growth has stopped where there are none.
+    pub takes: Span,
+    /// Outcomes that the figures rest on, the older ones forgotten by and by; with 0 they are priors.
+    pub observations: u32,
+}
+
+/// An action that was considered and not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Of whom.
+    pub workload: WorkloadId,
+    /// The rung that it would have been put on.
+    pub rung: Rung,
+    /// Why not.
+    pub why: Refusal,
+}
+
+impl Refused {
+    /// The most that one action lists.
+    pub const MOST: usize = 8;
+}
+
+/// Why an alternative was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Refusal {
+    /// It brings something, but not enough.
+    TooLittle {
+        /// Bytes that it would bring in time.
+        yields: Bytes,
+        /// Bytes that were wanted of it.
+        needed: Bytes,
+    },
+    /// It would bring enough, but not in time.
+    TooSlow {
+        /// Until enough of it were there.
+        takes: Span,
+        /// Until it has to be there.
+        left: Span,
+    },
+    /// There is nothing that it could free or stop.
+    Nothing,
+    /// The ladder or the workload's own rungs leave it out.
+    NotAllowed,
+    /// It did not help the last time.
+    Futile {
+        /// Not tried again before this.
+        until: Monotonic,
+    },
+    /// The workload would go on growing into swap by as much a second.
+    Spills {
+        /// Bytes per second.
+        growth: Bytes,
+    },
+    /// The tier does not call for it.
+    Tier {
+        /// The tier in force.
+        tier: Tier,
+    },
+    /// It is on this rung already and gives what it can.
+    Gives {
+        /// The rung.
+        rung: Rung,
+    },
+    /// It was killed and did not die in time.
+    Undying,
+    /// Its preference is `omit`.
+    Omit,
+    /// Its priority is one of those that are protected.
+    Protected,
+    /// Its memory could not be read.
+    Unreadable,
 }
 
 /// What the reaction thread may do on its own when the kernel says that reclaim began, before the next pass.

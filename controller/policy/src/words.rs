@@ -1,8 +1,8 @@
-//! Evidence in words: what `status`, `explain`, logs and events say of it.
+//! Evidence, expectations and refusals in words: what `status`, `explain`, logs and events say of them.
 
 use std::fmt;
 
-use crate::plan::Evidence;
+use crate::plan::{Evidence, Expected, Refusal, Refused};
 use crate::units::{Bytes, Monotonic};
 
 /// For logs: moments are given as time since boot.
@@ -16,24 +16,32 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// Evidence as said at a moment: spans from now instead of moments.
+/// Something as said at a moment: spans from now instead of moments.
 #[derive(Clone, Copy, Debug)]
-pub struct Said<'a> {
-    evidence: &'a Evidence,
+pub struct Said<'a, T> {
+    what: &'a T,
     now: Monotonic,
 }
 
 impl Evidence {
     /// In words, for people who look at it `now`.
     #[must_use]
-    pub const fn at(&self, now: Monotonic) -> Said<'_> {
-        Said { evidence: self, now }
+    pub const fn at(&self, now: Monotonic) -> Said<'_, Self> {
+        Said { what: self, now }
     }
 }
 
-impl fmt::Display for Said<'_> {
+impl Refused {
+    /// In words, for people who look at it `now`: the action and why it was not taken.
+    #[must_use]
+    pub const fn at(&self, now: Monotonic) -> Said<'_, Self> {
+        Said { what: self, now }
+    }
+}
+
+impl fmt::Display for Said<'_, Evidence> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.evidence {
+        match self.what {
             Evidence::Hold { until } => write!(f, "the rung is held for another {}", until.since(self.now)),
             Evidence::Calm { since } => write!(f, "calm for {}", self.now.since(*since)),
             fact => said(fact, f),
@@ -60,6 +68,44 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Evidence::Futile { rung } => write!(f, "{rung} did not help"),
         Evidence::Hold { .. } | Evidence::Calm { .. } => Ok(()),
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, growth, takes, observations } = *self;
+        match (bytes, growth) {
+            (bytes, Bytes::ZERO) => write!(f, "to free {bytes}")?,
+            (Bytes::ZERO, growth) => write!(f, "to stop growth of {growth}/s")?,
+            (bytes, growth) => write!(f, "to free {bytes} and stop growth of {growth}/s")?,
+        }
+        write!(f, " within {takes}, ")?;
+        match observations {
+            0 => f.write_str("by the priors"),
+            1 => f.write_str("by 1 outcome"),
+            n => write!(f, "by {n} outcomes"),
+        }
+    }
+}
+
+impl fmt::Display for Said<'_, Refused> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refused { workload, rung, why } = self.what;
+        write!(f, "{rung} of {workload}: ")?;
+        match why {
+            Refusal::TooLittle { yields, needed } => write!(f, "yields {yields} of the {needed} needed"),
+            Refusal::TooSlow { takes, left } => write!(f, "takes {takes}, {left} left"),
+            Refusal::Nothing => f.write_str("nothing to free or stop"),
+            Refusal::NotAllowed => f.write_str("not allowed by its rungs"),
+            Refusal::Futile { until } => write!(f, "futile for another {}", until.since(self.now)),
+            Refusal::Spills { growth } => write!(f, "would go on growing into swap by {growth}/s"),
+            Refusal::Tier { tier } => write!(f, "the tier is only {tier}"),
+            Refusal::Gives { rung } => write!(f, "gives what it can on {rung} already"),
+            Refusal::Undying => f.write_str("was killed and did not die in time"),
+            Refusal::Omit => f.write_str("omit: never touched"),
+            Refusal::Protected => f.write_str("protected by its priority"),
+            Refusal::Unreadable => f.write_str("its memory could not be read"),
+        }
     }
 }
 
@@ -100,6 +146,23 @@ mod tests {
         check(Evidence::Futile { rung: Rung::Throttle }, "throttle did not help");
         check(Evidence::Hold { until: now + Span::secs(4) }, "the rung is held for another 4.0s");
         check(Evidence::Calm { since: now - Span::secs(7) }, "calm for 7.0s");
+    }
+
+    #[test]
+    fn expectations_and_refusals_read_well() {
+        let now = Monotonic(100_000_000_000);
+        let (growth, takes) = (Bytes::mib(90), Span::millis(400));
+        let freeze = Expected { growth, takes, observations: 3, ..Expected::default() };
+        assert_eq!(freeze.to_string(), "to stop growth of 90MiB/s within 400ms, by 3 outcomes");
+        let kill = Expected { bytes: Bytes::mib(64), takes, ..Expected::default() };
+        assert_eq!(kill.to_string(), "to free 64MiB within 400ms, by the priors");
+        let workload = crate::sample::WorkloadId { path: "a/b".into(), inode: 7 };
+        let why = Refusal::TooLittle { yields: Bytes::mib(3), needed: Bytes::mib(64) };
+        let little = Refused { workload: workload.clone(), rung: Rung::Trim, why };
+        assert_eq!(little.at(now).to_string(), "trim of a/b#7: yields 3MiB of the 64MiB needed");
+        let why = Refusal::Futile { until: now + Span::secs(8) };
+        let futile = Refused { workload, rung: Rung::Throttle, why };
+        assert_eq!(futile.at(now).to_string(), "throttle of a/b#7: futile for another 8.0s");
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(crate) fn wanted(held: &Held, reclaim: Option<Bytes>) -> Wanted {
         reclaim,
         action: held.action,
         evidence: held.evidence.clone(),
+        ..Wanted::default()
     }
 }
 
