@@ -11,6 +11,7 @@ mod history;
 mod holding;
 mod join;
 mod lint;
+pub mod oom;
 pub mod pass;
 pub mod plan;
 mod relief;

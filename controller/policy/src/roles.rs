@@ -1,11 +1,16 @@
 //! Who is sensed on, who may be acted on, and with which rungs.
 
 use crate::config::Config;
-use crate::sample::{Preference, Rung, Sample, Workload, WorkloadId};
+use crate::sample::{Preference, Rung, Sample, Spec, Workload, WorkloadId};
 
 /// Sensed on, given `memory.low`, never a victim.
 pub(crate) fn is_protected(config: &Config, workload: &Workload) -> bool {
-    workload.spec.priority >= config.protect_priority
+    protects(config, &workload.spec)
+}
+
+/// Whether what was declared of a workload makes it a protected one.
+pub(crate) fn protects(config: &Config, spec: &Spec) -> bool {
+    spec.priority >= config.protect_priority
 }
 
 /// May be a victim of some rung.

@@ -2,6 +2,7 @@
 
 mod ancestors;
 pub mod mail;
+pub mod oom;
 pub mod protect;
 pub mod react;
 mod ring;

@@ -31,6 +31,10 @@ bitflags::bitflags! {
         const HIGH = 4;
         /// `memory.low` is ours.
         const LOW = 8;
+        /// `oom_score_adj` of its processes is ours.
+        const OOM_SCORE = 16;
+        /// `memory.oom.group` is ours.
+        const OOM_GROUP = 32;
     }
 }
 
@@ -54,7 +58,8 @@ pub(super) struct Slot {
     pub(super) low_set: AtomicU64,
     pub(super) flags: AtomicU32,
     path_len: AtomicU32,
-    _reserved: u64,
+    /// `oom_score_adj` as found, as set, and as set before that, 16 bits each.
+    pub(super) scores: AtomicU64,
     path: [AtomicU8; MAX_PATH],
 }
 

@@ -11,6 +11,7 @@ pub mod release;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use plimsoll_policy::sample::WorkloadId;
@@ -66,6 +67,8 @@ pub enum LedgerError {
 pub struct Ledger {
     map: Map,
     path: PathBuf,
+    /// Two threads look for free slots.
+    claims: Mutex<()>,
     /// Holds the lock of the one controller of this node; `None` for readers.
     _lock: Option<fs::File>,
 }
@@ -87,6 +90,32 @@ pub struct Entry {
     pub high: (u64, u64),
     /// `memory.low` as found and as set by us.
     pub low: (u64, u64),
+    /// `oom_score_adj` of its processes.
+    pub scores: Scores,
+}
+
+/// `oom_score_adj` of the processes of a workload. Only those that have one of these values are ever written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scores {
+    /// As found at its first process.
+    pub found: i16,
+    /// As set by us.
+    pub set: i16,
+    /// As set by us before that: a crash between two processes leaves some with this.
+    pub before: i16,
+}
+
+impl Scores {
+    fn pack(self) -> u64 {
+        let Self { found, set, before } = self;
+        [found, set, before].iter().fold(0, |all, score| all << 16 | u64::from(score.cast_unsigned()))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "16 bits at a time are what was packed")]
+    fn unpack(packed: u64) -> Self {
+        let at = |shift: u32| ((packed >> shift) as u16).cast_signed();
+        Self { found: at(32), set: at(16), before: at(0) }
+    }
 }
 
 impl Ledger {
@@ -114,7 +143,7 @@ impl Ledger {
             });
         }
         map.set_root(cgroup_root);
-        Ok(Self { map, path, _lock: Some(lock) })
+        Ok(Self { map, path, claims: Mutex::default(), _lock: Some(lock) })
     }
 
     /// Opens an existing ledger to list or release; `None` where there is none.
@@ -126,7 +155,7 @@ impl Ledger {
         if !path.exists() {
             return Ok(None);
         }
-        Ok(Some(Self { map: Map::open(&path)?, path, _lock: None }))
+        Ok(Some(Self { map: Map::open(&path)?, path, claims: Mutex::default(), _lock: None }))
     }
 
     /// The directory that it is in.
@@ -161,6 +190,7 @@ impl Ledger {
         if id.path.len() > MAX_PATH {
             return Err(no_room("path too long"));
         }
+        let _claiming = self.claims.lock();
         let mut free = None;
         for (index, slot) in self.map.slots().iter().enumerate() {
             let inode = slot.inode.load(Acquire);
@@ -182,6 +212,11 @@ impl Ledger {
         if slot.flags.load(Acquire) == 0 {
             slot.inode.store(0, Release);
         }
+    }
+
+    /// Gives back every slot in which nothing is set: those of workloads that are no longer any.
+    pub fn sweep(&self) {
+        (0..SLOTS).for_each(|index| self.give_back(SlotId(index)));
     }
 
     /// Raises flags. Call it before the write.
@@ -206,6 +241,13 @@ impl Ledger {
         note(slot, Flags::LOW, (&slot.low_found, found), (&slot.low_set, set));
     }
 
+    /// Notes the `oom_score_adj` of its processes as it is about to be set. Call it before the first of them is written.
+    pub fn note_scores(&self, slot: SlotId, scores: Scores) {
+        let slot = &self.map.slots()[slot.0];
+        slot.scores.store(scores.pack(), Relaxed);
+        slot.flags.fetch_or(Flags::OOM_SCORE.bits(), Release);
+    }
+
     /// What is set in one slot, without allocation.
     #[must_use]
     pub fn flags(&self, slot: SlotId) -> Flags {
@@ -224,6 +266,7 @@ impl Ledger {
             flags: self.flags(id),
             high: (slot.high_found.load(Relaxed), slot.high_set.load(Relaxed)),
             low: (slot.low_found.load(Relaxed), slot.low_set.load(Relaxed)),
+            scores: Scores::unpack(slot.scores.load(Relaxed)),
         })
     }
 
@@ -280,7 +323,12 @@ mod tests {
         ledger.raise(slot, Flags::FROZEN);
         ledger.note_high(slot, u64::MAX, 4096);
         ledger.note_high(slot, 4096, 8192);
+        let scores = Scores { found: -997, set: 900, before: i16::MIN };
+        ledger.note_scores(slot, scores);
         let entry = ledger.entries().next().unwrap();
+        assert_eq!(entry.scores, scores);
+        ledger.lower(slot, Flags::OOM_SCORE);
+        let entry = ledger.entry(entry.slot).unwrap();
         assert_eq!((entry.high, entry.flags), ((u64::MAX, 8192), Flags::FROZEN | Flags::HIGH));
         ledger.lower(slot, Flags::FROZEN | Flags::HIGH);
         assert_eq!(ledger.entries().count(), 0);

@@ -3,15 +3,15 @@
 //! The same code runs at the end of `plimsoll run`, at its start for what a predecessor left, in the guardian after
 //! the controller's death, and as `plimsoll release`. It may run twice without harm.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-use super::{Entry, Flags, Ledger};
+use super::{Entry, Flags, Ledger, Scores};
 
 /// What a release did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -20,6 +20,8 @@ pub struct Released {
     pub thawed: Vec<String>,
     /// Processes continued that were stopped.
     pub continued: usize,
+    /// Processes whose `oom_score_adj` was put back.
+    pub scores: usize,
     /// Limits put back, as `path/file`.
     pub limits: Vec<String>,
     /// Limits that somebody else had changed since; left alone.
@@ -73,6 +75,13 @@ fn release_entry(ledger: &Ledger, root: &Path, entry: &Entry, released: &mut Rel
             put_back(&dir, "memory.low", entry.low, &mut released.limits, &mut released.foreign),
         );
     }
+    if entry.flags.contains(Flags::OOM_GROUP) {
+        undo(Flags::OOM_GROUP, put_back_group(&dir));
+    }
+    if entry.flags.contains(Flags::OOM_SCORE) {
+        released.scores += put_back_scores(&dir, entry.scores);
+        undo(Flags::OOM_SCORE, Ok(()));
+    }
     if entry.flags.contains(Flags::FROZEN) {
         let result = fs::write(dir.join("cgroup.freeze"), "0");
         if result.is_ok() {
@@ -107,6 +116,23 @@ fn put_back(
     Ok(())
 }
 
+/// Gives the processes that have a value of ours the one that was found. Returns how many had one.
+pub(crate) fn put_back_scores(dir: &Path, scores: Scores) -> usize {
+    let Scores { found, set, before } = scores;
+    let ours = |file: &String| {
+        let value = fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i16>().ok());
+        value.is_some_and(|value| value != found && [set, before].contains(&value))
+    };
+    let files = pids(dir).into_iter().map(|pid| format!("/proc/{pid}/oom_score_adj"));
+    // A process that ended meanwhile has none to put back.
+    files.filter(ours).filter(|file| fs::write(file, found.to_string()).is_ok()).count()
+}
+
+/// Only ever set where it was 0.
+pub(crate) fn put_back_group(dir: &Path) -> io::Result<()> {
+    fs::write(dir.join("memory.oom.group"), "0")
+}
+
 /// `max` = `u64::MAX`; `None` where it is no number.
 pub(crate) fn limit_of(text: &str) -> Option<u64> {
     if text == "max" { Some(u64::MAX) } else { text.parse().ok() }
@@ -116,17 +142,19 @@ pub(crate) fn limit_of(text: &str) -> Option<u64> {
 /// is still on its way. Returns how many were stopped.
 pub(crate) fn continue_stopped(dir: &Path) -> usize {
     let mut count = 0;
-    for dir in subtree(dir) {
-        let mut procs = String::new();
-        // A cgroup that vanished meanwhile has nobody to continue.
-        let _ = File::open(dir.join("cgroup.procs")).and_then(|mut file| file.read_to_string(&mut procs));
-        for pid in procs.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
-            count += usize::from(is_stopped(pid));
-            // A process that ended meanwhile needs no SIGCONT.
-            let _ = kill_process(pid, Signal::CONT);
-        }
+    for pid in pids(dir).into_iter().filter_map(Pid::from_raw) {
+        count += usize::from(is_stopped(pid));
+        // A process that ended meanwhile needs no SIGCONT.
+        let _ = kill_process(pid, Signal::CONT);
     }
     count
+}
+
+/// The processes of a cgroup and of all below it; none where it has vanished.
+pub(crate) fn pids(dir: &Path) -> Vec<i32> {
+    let procs = |dir: PathBuf| fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let parse = |procs: String| procs.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>();
+    subtree(dir).into_iter().map(procs).flat_map(parse).collect()
 }
 
 fn is_stopped(pid: Pid) -> bool {
@@ -171,6 +199,9 @@ pub fn print(released: &Released, out: &mut impl Write) -> io::Result<()> {
     }
     if released.continued > 0 {
         writeln!(out, "continued: {} processes", released.continued)?;
+    }
+    if released.scores > 0 {
+        writeln!(out, "oom_score_adj put back: {} processes", released.scores)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Puts the daemon together: checks the host, repairs what a predecessor left, starts the threads.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plimsoll_policy::config::Config;
@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use super::node::Node;
 use super::{RunError, io_error, run_dir};
 use crate::act::mail::{Inbox, mail};
+use crate::act::oom::OomOrder;
 use crate::act::react::Reaction;
 use crate::act::worker::Workers;
 use crate::act::{Actor, protect};
@@ -29,7 +30,11 @@ pub(super) struct Parts {
     pub(super) inbox: Inbox,
     pub(super) discovered: Receiver<Discovery>,
     pub(super) minimum: protect::OwnMinimum,
+    pub(super) oom: SharedOomOrder,
 }
+
+/// The order of OOM victims; `None` from the moment on which everything is released.
+pub(super) type SharedOomOrder = Arc<Mutex<Option<OomOrder>>>;
 
 pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let host = look(config)?;
@@ -58,12 +63,19 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
         About { capabilities: host.with(hooks).capabilities().to_vec(), guardian: Some(guardian.id()) };
     let reporter = Reporter::start(config, about)?;
     let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
+    let mut oom = orders_oom(config).then(|| OomOrder::new(&ledger));
     let mut node = Node::new(config, senses, probes, actor, reporter, ledger, guardian, psi);
     // The first pass knows all workloads: what is up before the daemon is protected from its first moment.
-    node.take_workloads(&discover(config, &own));
-    let discovered = start_discovery(config, own).map_err(io_error("can't start the discovery thread"))?;
+    let first = discover(config, &own);
+    node.take_workloads(&first);
+    if let Some(oom) = &mut oom {
+        oom.apply(config, &first.found);
+    }
+    let oom = Arc::new(Mutex::new(oom));
+    let discovered = start_discovery(config, own, Arc::clone(&oom))
+        .map_err(io_error("can't start the discovery thread"))?;
     tracing::info!(workloads = node.workloads(), "watching");
-    Ok(Parts { node, inbox, discovered, minimum })
+    Ok(Parts { node, inbox, discovered, minimum, oom })
 }
 
 /// Refuses a host on which nothing can be protected, and says once what is missing on another.
@@ -93,6 +105,7 @@ fn repair(ledger: &Ledger) {
     if !released.is_empty() {
         tracing::warn!(?released, "repaired what a predecessor left");
     }
+    ledger.sweep();
 }
 
 fn load_probes() -> (Option<Probes>, Option<crate::sense::probes::Ring>) {
@@ -129,14 +142,28 @@ fn arm_host_psi(senses: &Senses, reaction: &Reaction) -> Option<PsiTrigger> {
     None
 }
 
-fn start_discovery(config: &Config, own: String) -> std::io::Result<Receiver<Discovery>> {
+fn orders_oom(config: &Config) -> bool {
+    config.ladder.oom_order && !config.ladder.dry_run
+}
+
+fn start_discovery(
+    config: &Config,
+    own: String,
+    oom: SharedOomOrder,
+) -> std::io::Result<Receiver<Discovery>> {
     // One may wait: what is older than the newest look is of no use.
     let (sender, receiver) = channel(1);
     let config = config.clone();
     std::thread::Builder::new().name("discovery".into()).spawn(move || {
         loop {
             std::thread::sleep(Duration::from(config.pace.discover));
-            if sender.is_closed() || sender.blocking_send(discover(&config, &own)).is_err() {
+            let discovery = discover(&config, &own);
+            if let Ok(mut oom) = oom.lock()
+                && let Some(oom) = oom.as_mut()
+            {
+                oom.apply(&config, &discovery.found);
+            }
+            if sender.is_closed() || sender.blocking_send(discovery).is_err() {
                 return;
             }
         }

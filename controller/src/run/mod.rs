@@ -7,6 +7,7 @@ mod node;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use plimsoll_policy::config::Config;
@@ -64,8 +65,10 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .build()
         .map_err(io_error("can't start the runtime"))?;
     runtime.block_on(async {
-        let Parts { mut node, inbox, discovered, minimum } = build::build(config)?;
+        let Parts { mut node, inbox, discovered, minimum, oom } = build::build(config)?;
         let result = watch(&mut node, &inbox, discovered).await;
+        // No order is told after this, so what is released stays released.
+        oom.lock().unwrap_or_else(PoisonError::into_inner).take();
         node.shut_down();
         drop(minimum);
         result

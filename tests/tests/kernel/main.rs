@@ -6,6 +6,7 @@ mod daemon;
 mod exec;
 mod guest;
 mod identity;
+mod oom;
 mod probes;
 mod survive;
 mod world;

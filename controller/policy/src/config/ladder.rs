@@ -31,6 +31,7 @@ pub(super) fn ladder(section: &mut Section<'_>) -> Ladder {
     section.set("hold", &mut ladder.hold, &HOLD);
     section.set("freeze_deadline", &mut ladder.freeze_deadline, &DEADLINE);
     section.set("kill_deadline", &mut ladder.kill_deadline, &DEADLINE);
+    section.set("oom_order", &mut ladder.oom_order, &Flag);
     section.set("gate", &mut ladder.gate, &Flag);
     section.set("dry_run", &mut ladder.dry_run, &Flag);
     if section.clean() {

@@ -137,6 +137,8 @@ pub struct Ladder {
     pub freeze_deadline: Span,
     /// How long to wait for `populated 0` before the next kill may be considered.
     pub kill_deadline: Span,
+    /// Whether the kernel's OOM killer is told our order (`oom_score_adj`, `memory.oom.group`).
+    pub oom_order: bool,
     /// Whether the eBPF gate may stop workloads.
     pub gate: bool,
     /// Decide, journal and report, but touch nothing.
@@ -155,6 +157,7 @@ impl Default for Ladder {
             hold: Span::secs(5),
             freeze_deadline: Span::millis(500),
             kill_deadline: Span::secs(5),
+            oom_order: true,
             gate: true,
             dry_run: false,
         }
