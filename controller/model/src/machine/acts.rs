@@ -2,19 +2,23 @@
 
 use plimsoll_policy::plan::{Act, ActResult, Outcome, Plan};
 use plimsoll_policy::sample::WorkloadId;
-use plimsoll_policy::units::{Bytes, Monotonic, Span};
+use plimsoll_policy::units::{Bytes, Span};
 
-use super::{MIB, Machine, TICK_MS};
+use super::hardware::per_tick;
+use super::memory::Tick;
+use super::{MIB, Machine, TICK_MS, moment};
 
 /// From `cgroup.freeze` to `frozen 1`.
 const FREEZE_MS: u64 = 20;
 /// From `cgroup.kill` to `populated 0`, besides the memory's own time.
 const KILL_MS: u64 = 80;
+/// Exits give back so many bytes in a millisecond: 0.1 to 0.25 s for a GiB of small pages.
+const EXIT: u64 = 4 * MIB;
 /// Clean file pages are dropped at this rate.
 const DROP: u64 = 1024 * MIB;
 
 impl Machine {
-    pub(crate) fn apply(&mut self, plan: &Plan) {
+    pub(super) fn apply(&mut self, plan: &Plan) {
         let now = self.now_ms;
         for (id, wanted) in &plan.workloads {
             let Some(process) = self.processes.get_mut(id).filter(|p| !p.dead) else { continue };
@@ -26,47 +30,58 @@ impl Machine {
                 _ => {}
             }
             if wanted.kill && process.dies_at.is_none() {
-                process.dies_at = Some(now + KILL_MS + process.anon / (4 * MIB));
+                process.dies_at = Some(now + KILL_MS + process.anon / EXIT);
                 self.killed.push(process.spec.name.clone());
             }
             if process.reclaim.is_none() {
                 process.reclaim = wanted.reclaim.map(|budget| (budget.0, 0, now));
             }
         }
+        self.gate.clone_from(&plan.gate.targets);
     }
 
-    pub(crate) fn act(&mut self) {
-        let now = self.now_ms;
-        let ids: Vec<_> = self.processes.keys().cloned().collect();
-        for id in ids {
-            let process = self.entry(&id);
-            process.frozen = process.frozen_at.is_some_and(|at| at <= now);
-            if process.dies_at.is_some_and(|at| at <= now) && !process.dead && !process.immortal {
-                self.die(&id);
+    /// The gate: who is a target stops at his next fault once anybody had to reclaim for himself.
+    pub(super) fn stop_targets(&mut self) {
+        for id in std::mem::take(&mut self.gate) {
+            if let Some(process) = self.processes.get_mut(&id).filter(|p| !p.dead && p.frozen_at.is_none()) {
+                (process.frozen_at, process.frozen) = (Some(self.now_ms), true);
             }
-            self.reclaim_one(&id);
+        }
+    }
+}
+
+impl Tick<'_> {
+    /// Goes on with what is under way; gives the indices of those whose reclaim came to its end.
+    pub(crate) fn act(&mut self, ids: &[&WorkloadId]) {
+        for (i, id) in ids.iter().enumerate() {
+            let process = &mut *self.all[i];
+            process.frozen = process.frozen_at.is_some_and(|at| at <= self.now);
+            if process.dies_at.is_some_and(|at| at <= self.now) && !process.dead && !process.immortal {
+                self.die(i);
+            }
+            self.reclaim_one(i, id);
         }
     }
 
-    fn reclaim_one(&mut self, id: &WorkloadId) {
-        let Some((asked, freed, begun)) = self.processes[id].reclaim else { return };
-        let process = self.entry(id);
-        let dropped = (asked - freed).min(process.file).min(DROP * TICK_MS / 1000);
+    fn reclaim_one(&mut self, i: usize, id: &WorkloadId) {
+        let process = &mut *self.all[i];
+        let Some((asked, freed, begun)) = process.reclaim else { return };
+        let dropped = (asked - freed).min(process.file).min(per_tick(DROP));
         process.file -= dropped;
-        let swapped = self.swap_out(id, (asked - freed - dropped).min(self.swap_speed * TICK_MS / 1000));
+        self.free += dropped;
+        let swapped = self.swap_out(i, (asked - freed - dropped).min(self.swap_step));
         let got = dropped + swapped;
         let freed = freed + got;
-        self.entry(id).reclaim = Some((asked, freed, begun));
+        self.all[i].reclaim = Some((asked, freed, begun));
         if got == 0 || freed == asked {
-            self.entry(id).reclaim = None;
+            self.all[i].reclaim = None;
             let result = if freed == asked { ActResult::Done } else { ActResult::Partial };
-            let at = |ms| Monotonic(0) + Span::millis(10_000 + ms);
             self.outcomes.push(Outcome {
-                workload: id.clone(),
+                workload: (*id).clone(),
                 act: Act::Reclaim(Bytes(asked)),
                 result,
-                begun: at(begun),
-                took: Span::millis(self.now_ms + TICK_MS - begun),
+                begun: moment(begun),
+                took: Span::millis(self.now + TICK_MS - begun),
                 freed: Some(Bytes(freed)),
             });
         }

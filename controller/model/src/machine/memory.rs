@@ -1,82 +1,140 @@
-//! One tick: appetites, reclaim, exits. What is allocated was free or has been taken from somebody.
+//! One tick: what the processes want, what they get, and what it costs them. What is allocated was free or has been taken
+//! from somebody.
 
-use plimsoll_policy::sample::WorkloadId;
+use plimsoll_policy::plan::Outcome;
 
-use super::process::Habit;
-use super::{MIB, Machine, PAGE, TICK_MS};
+use super::habit::Habit;
+use super::hardware::{Hardware, Marks, per_tick};
+use super::process::Process;
+use super::{PAGE, TICK_MS};
 
-/// Bytes in a tick, from bytes per second.
-fn per_tick(rate: u64) -> u64 {
-    rate * TICK_MS / 1000
+/// Microseconds in a tick.
+pub(crate) const TICK_US: u64 = TICK_MS * 1000;
+
+/// The machine during one tick, with all processes side by side.
+pub(crate) struct Tick<'a> {
+    pub(crate) hardware: &'a Hardware,
+    pub(crate) marks: Marks,
+    pub(crate) now: u64,
+    pub(crate) all: Vec<&'a mut Process>,
+    /// RAM and swap that nobody holds.
+    pub(crate) free: u64,
+    pub(crate) swap_free: u64,
+    /// Bytes that swap takes in a tick when one cgroup is reclaimed.
+    pub(crate) swap_step: u64,
+    /// Bytes that the kernel's own reclaim may still drop and swap in this tick.
+    pub(crate) may_drop: u64,
+    pub(crate) may_swap: u64,
+    /// Whether somebody had to reclaim for himself.
+    pub(crate) direct: bool,
+    pub(crate) outcomes: &'a mut Vec<Outcome>,
+    /// Names of what the kernel killed.
+    pub(crate) oom: &'a mut Vec<String>,
+    pub(crate) total: u64,
 }
 
-impl Machine {
-    pub(crate) fn tick(&mut self) {
-        self.act();
-        let ids: Vec<_> = self.processes.keys().cloned().collect();
-        let before = self.processes.values().map(|p| p.psi_us).sum::<u64>();
-        for id in &ids {
-            if !self.processes[id].dead && !self.processes[id].frozen {
-                self.live(id);
+impl Tick<'_> {
+    pub(crate) fn run(&mut self) {
+        for i in 0..self.all.len() {
+            if self.all[i].runs() {
+                self.live(i);
             }
         }
-        let after = self.processes.values().map(|p| p.psi_us).sum::<u64>();
-        self.psi_us += (after - before).min(TICK_MS * 1000);
-        assert!(
-            self.processes.values().map(super::Process::resident).sum::<u64>() + self.system <= self.total
-        );
-        assert!(self.processes.values().map(|p| p.swap).sum::<u64>() <= self.swap_total);
+        if self.hardware.kswapd && self.free < self.marks.low {
+            self.reclaim(self.marks.high - self.free);
+        }
     }
 
-    fn live(&mut self, id: &WorkloadId) {
-        let now = self.now_ms;
-        if self.processes[id].drops(now) {
-            self.give_back(id);
+    fn live(&mut self, i: usize) {
+        let begun = self.all[i].psi_us;
+        if self.all[i].drops(self.now) {
+            let start = self.all[i].start;
+            self.give_back(i, start);
         }
-        let (anon, file) = self.processes[id].appetite(now);
-        let anon = self.throttled(id, anon);
-        let got = self.allocate(id, anon);
-        self.entry(id).anon += got;
-        let got = self.allocate(id, file);
-        let process = self.entry(id);
+        let wants = self.all[i].appetite(self.now);
+        if wants.back > 0 {
+            let keep = (self.all[i].anon + self.all[i].swap).saturating_sub(wants.back);
+            self.give_back(i, keep);
+        }
+        let anon = self.throttled(i, wants.anon);
+        self.all[i].anon += self.allocate(i, anon);
+        let got = self.allocate(i, wants.file);
+        let process = &mut *self.all[i];
         process.file += got;
         if matches!(process.habit, Habit::Load { .. }) {
             process.model += got;
             process.major_faults += got / PAGE / 16;
         }
-        self.refault(id);
+        self.refault(i);
+        self.swap_in(i);
+        let process = &mut *self.all[i];
+        // Nobody waits longer than the time that passes.
+        process.psi_us = process.psi_us.min(begun + TICK_US);
+        process.work_us += begun + TICK_US - process.psi_us;
     }
 
-    fn give_back(&mut self, id: &WorkloadId) {
-        let process = self.entry(id);
-        process.swap = 0;
-        process.anon = process.anon.min(process.start);
+    /// Leaves `keep` bytes of anon; what is in swap goes first.
+    fn give_back(&mut self, i: usize, keep: u64) {
+        let process = &mut *self.all[i];
+        let back = (process.anon + process.swap).saturating_sub(keep);
+        let from_swap = back.min(process.swap);
+        let from_ram = back - from_swap;
+        process.anon -= from_ram;
+        self.free += from_ram;
+        let left = process.swap - from_swap;
+        self.swap_to(i, left);
+    }
+
+    /// Changes what a process has in swap, and what that takes of swap and RAM.
+    pub(crate) fn swap_to(&mut self, i: usize, swap: u64) {
+        let process = &mut *self.all[i];
+        self.free = self.free + self.hardware.in_ram(process.swap) - self.hardware.in_ram(swap);
+        self.swap_free = self.swap_free + process.swap - swap;
+        process.swap = swap;
     }
 
     /// The mapped model is touched over and over: what was evicted comes back, at the pace of a disk.
-    fn refault(&mut self, id: &WorkloadId) {
-        let missing = self.processes[id].model.saturating_sub(self.processes[id].file);
-        let wanted = missing.min(per_tick(100 * MIB));
+    fn refault(&mut self, i: usize) {
+        let missing = self.all[i].model.saturating_sub(self.all[i].file);
+        let pace = per_tick(self.hardware.read);
+        let wanted = missing.min(pace);
         if wanted == 0 {
             return;
         }
-        let got = self.allocate(id, wanted);
-        let process = self.entry(id);
+        let got = self.allocate(i, wanted);
+        let process = &mut *self.all[i];
         process.file += got;
         process.refaults += got;
         process.major_faults += got / PAGE / 4;
-        process.psi_us += TICK_MS * 1000 * wanted / per_tick(100 * MIB) / 2;
+        process.psi_us += TICK_US * wanted / pace / 2;
+    }
+
+    /// Anon in use comes back from swap, and its owner waits for it.
+    fn swap_in(&mut self, i: usize) {
+        let pace = per_tick(self.hardware.swap_in);
+        let wanted = self.all[i].lacking().min(pace);
+        if wanted == 0 {
+            return;
+        }
+        let got = self.allocate(i, wanted);
+        let process = &mut *self.all[i];
+        process.anon += got;
+        process.refaults_anon += got;
+        process.major_faults += got / PAGE / 8;
+        process.psi_us += TICK_US * wanted / pace;
+        let left = process.swap.saturating_sub(got);
+        self.swap_to(i, left);
     }
 
     /// Above `memory.high` a workload reclaims from itself where it can, and sleeps where it can't.
-    fn throttled(&mut self, id: &WorkloadId, wanted: u64) -> u64 {
-        let Some(high) = self.processes[id].high else { return wanted };
-        let over = (self.processes[id].resident() + wanted).saturating_sub(high);
+    fn throttled(&mut self, i: usize, wanted: u64) -> u64 {
+        let Some(high) = self.all[i].high else { return wanted };
+        let over = (self.all[i].resident() + wanted).saturating_sub(high);
         if over == 0 {
             return wanted;
         }
-        let freed = self.swap_out(id, over.min(per_tick(self.swap_speed)));
-        let process = self.entry(id);
+        let freed = self.swap_out(i, over.min(self.swap_step));
+        let process = &mut *self.all[i];
         if wanted > 0 || freed > 0 {
             process.high_events += 1;
             process.psi_us += TICK_MS * 900;
@@ -86,84 +144,62 @@ impl Machine {
         wanted.min(freed.max(128 * 1024 * TICK_MS / 1000))
     }
 
-    /// Up to `wanted` bytes, from what is free or by reclaim.
-    fn allocate(&mut self, id: &WorkloadId, wanted: u64) -> u64 {
-        let low = self.total / 100;
-        let lacking = (wanted + low).saturating_sub(self.free());
-        if wanted > 0 && lacking > 0 {
-            let (freed, hard) = self.reclaim(lacking);
-            if hard {
-                self.entry(id).psi_us += TICK_MS * 500;
-            }
-            if freed < lacking && self.free() < wanted {
-                self.oom_kill();
-            }
+    /// Takes up to `wanted` bytes, of what is free or by reclaim.
+    fn allocate(&mut self, i: usize, wanted: u64) -> u64 {
+        if wanted == 0 {
+            return 0;
         }
-        wanted.min(self.free())
-    }
-
-    /// Global reclaim: caches, unprotected models, swap, protected models. Says whether it was hard.
-    fn reclaim(&mut self, lacking: u64) -> (u64, bool) {
-        let mut freed = 0;
-        for pass in 0..4 {
-            let ids: Vec<_> = self.processes.keys().cloned().collect();
-            for id in ids {
-                let left = lacking.saturating_sub(freed);
-                let process = self.entry(&id);
-                let spare = process.resident().saturating_sub(process.low);
-                freed += match pass {
-                    0 => take(&mut process.file, left, process.model),
-                    1 => take_file(&mut process.file, left.min(spare)),
-                    2 => self.swap_out(&id, left.min(spare)),
-                    _ => take_file(&mut process.file, left),
-                };
-            }
-            if freed >= lacking {
-                return (freed, pass > 0);
-            }
+        let lacking = (wanted + self.marks.direct).saturating_sub(self.free);
+        if lacking > 0 {
+            self.direct_reclaim(i, lacking, wanted);
         }
-        (freed, true)
+        let got = wanted.min(self.free.saturating_sub(self.marks.min));
+        self.free -= got;
+        got
     }
 
-    /// Moves anon to swap, as far as there is some.
-    pub(crate) fn swap_out(&mut self, id: &WorkloadId, wanted: u64) -> u64 {
-        let room = self.swap_free();
-        let process = self.entry(id);
-        let moved = wanted.min(process.anon).min(room);
-        process.anon -= moved;
-        process.swap += moved;
-        moved
-    }
-
-    fn oom_kill(&mut self) {
-        let largest = self.processes.iter().filter(|(_, p)| !p.dead).max_by_key(|(_, p)| p.anon);
-        if let Some(id) = largest.map(|(id, _)| id.clone()) {
-            self.oom.push(self.processes[&id].spec.name.clone());
-            self.die(&id);
+    fn direct_reclaim(&mut self, i: usize, lacking: u64, wanted: u64) {
+        let taken = self.reclaim(lacking);
+        let short = taken.freed < lacking && self.free < wanted + self.marks.min;
+        let waited = if self.hardware.balanced {
+            taken.took_us.max(if short { TICK_US } else { 0 })
+        } else if taken.hard {
+            TICK_US / 2
+        } else {
+            0
+        };
+        self.direct |= self.hardware.balanced || taken.hard;
+        self.all[i].psi_us += waited;
+        self.all[i].direct_us += waited.min(TICK_US);
+        if short && taken.dry {
+            self.oom_kill();
         }
     }
+}
 
-    pub(crate) fn die(&mut self, id: &WorkloadId) {
-        let process = self.entry(id);
+/// Where a process died, how its memory is gone.
+impl Tick<'_> {
+    pub(crate) fn die(&mut self, i: usize) {
+        self.swap_to(i, 0);
+        self.free += self.all[i].resident();
+        let process = &mut *self.all[i];
         process.dead = true;
-        (process.anon, process.file, process.swap, process.model) = (0, 0, 0, 0);
+        process.reclaim = None;
+        (process.anon, process.file, process.model) = (0, 0, 0);
     }
 
-    /// The process of an id that `add` gave.
-    ///
-    /// # Panics
-    /// Where there is none.
-    pub fn entry(&mut self, id: &WorkloadId) -> &mut super::Process {
-        self.processes.get_mut(id).expect("an id of the machine's own")
+    /// Badness as the kernel has it: what it holds in RAM and swap, plus `oom_score_adj` thousandths of the memory.
+    fn oom_kill(&mut self) {
+        let total = i128::from(self.total);
+        let badness = |p: &Process| {
+            i128::from(p.anon + p.swap + p.file / 16) + total * i128::from(p.oom_score_adj) / 1000
+        };
+        let worst = (0..self.all.len())
+            .filter(|&i| !self.all[i].dead && self.all[i].oom_score_adj > -1000)
+            .max_by_key(|&i| badness(self.all[i]));
+        if let Some(i) = worst {
+            self.oom.push(self.all[i].spec.name.clone());
+            self.die(i);
+        }
     }
-}
-
-fn take(from: &mut u64, wanted: u64, keep: u64) -> u64 {
-    let taken = wanted.min(from.saturating_sub(keep));
-    *from -= taken;
-    taken
-}
-
-fn take_file(from: &mut u64, wanted: u64) -> u64 {
-    take(from, wanted, 0)
 }

@@ -1,65 +1,17 @@
-//! A workload of the modelled machine: what it holds, and what it does by itself.
+//! A workload of the modelled machine: what it holds, what is done to it, and what its files say.
 
-use plimsoll_policy::sample::{Events, MemoryStat, Psi, Spec, Workload};
+use plimsoll_policy::sample::{Events, MemoryStat, Probes, Psi, Spec, Workload};
 use plimsoll_policy::units::{Bytes, Limit, Monotonic, Span};
 
-use super::{MIB, PAGE, TICK_MS};
+use super::PAGE;
+use super::habit::Habit;
+use super::hardware::{Hardware, Swap};
 
 /// `memory.stat` is read this often.
 const STAT_EVERY: Span = Span::millis(500);
 
-/// What a workload does by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Habit {
-    /// Nothing.
-    Idle,
-    /// Allocates `rate` MiB/s of anon from `from_ms` until it has `until` MiB.
-    Grow {
-        /// MiB/s.
-        rate: u64,
-        /// Milliseconds after the start.
-        from_ms: u64,
-        /// MiB.
-        until: u64,
-    },
-    /// The same, and gives it all back at `drop_ms`.
-    Burst {
-        /// MiB/s.
-        rate: u64,
-        /// Milliseconds after the start.
-        from_ms: u64,
-        /// MiB.
-        until: u64,
-        /// Milliseconds after the start.
-        drop_ms: u64,
-    },
-    /// Grows by `rate` MiB/s to `until` MiB, gives it all back, and begins anew every `every_ms`.
-    Saw {
-        /// MiB/s.
-        rate: u64,
-        /// MiB.
-        until: u64,
-        /// Milliseconds.
-        every_ms: u64,
-    },
-    /// Reads `rate` MiB/s of a file that is larger than the memory.
-    Scan {
-        /// MiB/s.
-        rate: u64,
-    },
-    /// Maps a model file of `size` MiB, `rate` MiB/s, from `from_ms`.
-    Load {
-        /// MiB/s.
-        rate: u64,
-        /// Milliseconds after the start.
-        from_ms: u64,
-        /// MiB.
-        size: u64,
-    },
-}
-
 /// One workload.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Process {
     /// How it may be treated.
     pub spec: Spec,
@@ -75,6 +27,12 @@ pub struct Process {
     pub model: u64,
     /// Anon that it would have if nothing stood in its way.
     pub start: u64,
+    /// Anon that can't be swapped: mlocked or pinned.
+    pub locked: u64,
+    /// Per cent of its anon that it uses over and over: as much of it comes back from swap while it runs.
+    pub hot: u64,
+    /// `oom_score_adj`.
+    pub oom_score_adj: i64,
     /// `memory.high`.
     pub high: Option<u64>,
     /// `memory.low`.
@@ -93,8 +51,10 @@ pub struct Process {
     pub reclaim: Option<(u64, u64, u64)>,
     /// `memory.events` `high`.
     pub high_events: u64,
-    /// Bytes refaulted.
+    /// Bytes refaulted from files.
     pub refaults: u64,
+    /// Bytes refaulted from swap.
+    pub refaults_anon: u64,
     /// Major faults.
     pub major_faults: u64,
     /// Pages scanned for it.
@@ -103,7 +63,13 @@ pub struct Process {
     pub steal: u64,
     /// Cumulative stall, in microseconds.
     pub psi_us: u64,
-    stat: Option<(Monotonic, MemoryStat)>,
+    /// The part of it in the kernel's own reclaim.
+    pub direct_us: u64,
+    /// Cumulative time in which it got on, in microseconds.
+    pub work_us: u64,
+    /// How often its files were looked at.
+    pub reads: u64,
+    pub(crate) stat: Option<(Monotonic, MemoryStat)>,
 }
 
 impl Process {
@@ -116,6 +82,9 @@ impl Process {
             swap: 0,
             model: file,
             start: anon,
+            locked: 0,
+            hot: 0,
+            oom_score_adj: 0,
             high: None,
             low: 0,
             frozen_at: None,
@@ -126,54 +95,53 @@ impl Process {
             reclaim: None,
             high_events: 0,
             refaults: 0,
+            refaults_anon: 0,
             major_faults: 0,
             scan: 0,
             steal: 0,
             psi_us: 0,
+            direct_us: 0,
+            work_us: 0,
+            reads: 0,
             stat: None,
         }
     }
 
     /// Bytes of RAM.
     #[must_use]
-    pub fn resident(&self) -> u64 {
+    pub const fn resident(&self) -> u64 {
         self.anon + self.file
     }
 
-    /// Bytes of anon and of new file that it wants in this tick.
-    pub(crate) fn appetite(&self, now: u64) -> (u64, u64) {
-        let step = |rate: u64| rate * MIB * TICK_MS / 1000;
-        let has = self.anon + self.swap;
-        match self.habit {
-            Habit::Grow { rate, from_ms, until } if now >= from_ms => {
-                (step(rate).min((until * MIB).saturating_sub(has)), 0)
-            }
-            Habit::Burst { rate, from_ms, until, drop_ms } if (from_ms..drop_ms).contains(&now) => {
-                (step(rate).min((until * MIB).saturating_sub(has)), 0)
-            }
-            Habit::Saw { rate, until, .. } => (step(rate).min((until * MIB).saturating_sub(has)), 0),
-            Habit::Scan { rate } => (0, step(rate)),
-            Habit::Load { rate, from_ms, size } if now >= from_ms && self.model < size * MIB => {
-                (0, step(rate).min(size * MIB - self.model))
-            }
-            _ => (0, 0),
-        }
+    /// Whether it can do anything.
+    #[must_use]
+    pub const fn runs(&self) -> bool {
+        !self.dead && !self.frozen
     }
 
-    /// Whether it gives back what it took, now.
-    pub(crate) fn drops(&self, now: u64) -> bool {
-        match self.habit {
-            Habit::Burst { drop_ms, .. } => now >= drop_ms && self.anon + self.swap > self.start,
-            Habit::Saw { every_ms, .. } => now.is_multiple_of(every_ms),
-            _ => false,
-        }
+    /// Bytes of RAM beyond its protection.
+    pub(crate) const fn spare(&self) -> u64 {
+        self.resident().saturating_sub(self.low)
     }
 
-    pub(crate) fn read(&mut self, at: Monotonic) -> Workload {
+    /// Bytes in swap that it needs back.
+    pub(crate) fn lacking(&self) -> u64 {
+        let hot = (self.anon + self.swap) / 100 * self.hot;
+        hot.saturating_sub(self.anon).min(self.swap)
+    }
+
+    /// Its readings; those of a failed look are gaps.
+    pub(crate) fn read(&mut self, at: Monotonic, hardware: &Hardware) -> Workload {
+        self.reads += 1;
+        if hardware.gap_every > 0 && self.reads.is_multiple_of(hardware.gap_every) {
+            return self.gap();
+        }
         if self.stat.is_none_or(|(read, _)| at.since(read) >= STAT_EVERY) {
             self.stat = Some((at, self.stat()));
         }
         let (stat_at, stat) = self.stat.unwrap_or_default();
+        let in_zram = matches!(hardware.swap, Swap::Zram { .. });
+        let swap_ram = in_zram.then(|| Bytes(hardware.in_ram(self.swap)));
         Workload {
             spec: self.spec.clone(),
             current: Some(Bytes(self.resident())),
@@ -184,12 +152,24 @@ impl Process {
             low: Some(Limit::Bytes(Bytes(self.low))),
             max: Some(Limit::Max),
             swap_max: Some(Limit::Max),
-            swap_ram: None,
+            swap_ram,
             events: Some(Events { high: self.high_events, ..Events::default() }),
             psi: Some(Psi { some_us: self.psi_us, full_us: self.psi_us }),
             frozen: Some(self.frozen),
             populated: Some(!self.dead),
-            probes: None,
+            probes: hardware.probes.then(|| self.probes()),
+        }
+    }
+
+    pub(crate) fn gap(&self) -> Workload {
+        Workload { spec: self.spec.clone(), ..Workload::default() }
+    }
+
+    fn probes(&self) -> Probes {
+        Probes {
+            direct_reclaim_ns: self.direct_us * 1000,
+            major_faults: self.major_faults,
+            ..Probes::default()
         }
     }
 
@@ -201,7 +181,9 @@ impl Process {
             file_mapped: Bytes(mapped),
             active_file: Bytes(mapped),
             inactive_file: Bytes(self.file - mapped),
+            unevictable: Bytes(self.locked.min(self.anon)),
             refault_file: self.refaults / PAGE,
+            refault_anon: self.refaults_anon / PAGE,
             major_faults: self.major_faults,
             scan: self.scan,
             steal: self.steal,
