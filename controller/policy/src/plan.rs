@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::sample::{Rung, WorkloadId};
-use crate::units::{Bytes, Limit, Monotonic, Share, Span};
+use crate::units::{Bytes, Limit, Monotonic, Share, Span, is_default};
 
 /// How short a resource is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -151,16 +151,22 @@ pub struct Wanted {
     /// The rung it is on from now.
     pub rung: Rung,
     /// `memory.high` to hold; `None` = as it was found.
+    #[serde(skip_serializing_if = "is_default")]
     pub high: Option<Bytes>,
     /// `memory.low` to hold; `None` = as it was found.
+    #[serde(skip_serializing_if = "is_default")]
     pub low: Option<Bytes>,
     /// Whether it shall be frozen.
+    #[serde(skip_serializing_if = "is_default")]
     pub frozen: bool,
     /// Whether it shall be killed.
+    #[serde(skip_serializing_if = "is_default")]
     pub kill: bool,
     /// Budget for `memory.reclaim` in this pass.
+    #[serde(skip_serializing_if = "is_default")]
     pub reclaim: Option<Bytes>,
     /// Number of the action, given when the rung last changed; `explain` finds it by this.
+    #[serde(skip_serializing_if = "is_default")]
     pub action: u64,
     /// Why.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Outcome;
-use crate::units::{Bytes, Limit, Monotonic};
+use crate::units::{Bytes, Limit, Monotonic, is_default};
 
 /// Why a pass ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,12 +66,16 @@ pub struct Gap {
 #[serde(default)]
 pub struct Host {
     /// `/proc/meminfo`.
+    #[serde(skip_serializing_if = "is_default")]
     pub meminfo: Option<Meminfo>,
     /// `/proc/vmstat`.
+    #[serde(skip_serializing_if = "is_default")]
     pub vmstat: Option<Vmstat>,
     /// `/proc/pressure/memory`, cumulative.
+    #[serde(skip_serializing_if = "is_default")]
     pub psi: Option<Psi>,
     /// Cumulative counters of the eBPF programs for the whole host.
+    #[serde(skip_serializing_if = "is_default")]
     pub probes: Option<HostProbes>,
 }
 
@@ -99,24 +103,34 @@ pub struct Meminfo {
 
 /// From `/proc/vmstat`, cumulative, in pages or events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Vmstat {
     /// `workingset_refault_anon`.
+    #[serde(skip_serializing_if = "is_default")]
     pub refault_anon: u64,
     /// `workingset_refault_file`.
+    #[serde(skip_serializing_if = "is_default")]
     pub refault_file: u64,
     /// `pgmajfault`.
+    #[serde(skip_serializing_if = "is_default")]
     pub major_faults: u64,
     /// `pgscan_direct`.
+    #[serde(skip_serializing_if = "is_default")]
     pub scan_direct: u64,
     /// `pgsteal_direct`.
+    #[serde(skip_serializing_if = "is_default")]
     pub steal_direct: u64,
     /// `pgscan_kswapd`.
+    #[serde(skip_serializing_if = "is_default")]
     pub scan_kswapd: u64,
     /// `pswpin`.
+    #[serde(skip_serializing_if = "is_default")]
     pub swap_in: u64,
     /// `pswpout`.
+    #[serde(skip_serializing_if = "is_default")]
     pub swap_out: u64,
     /// `oom_kill`.
+    #[serde(skip_serializing_if = "is_default")]
     pub oom_kills: u64,
 }
 
@@ -134,14 +148,19 @@ pub struct Psi {
 #[serde(default)]
 pub struct HostProbes {
     /// Global direct reclaims begun by anybody but us.
+    #[serde(skip_serializing_if = "is_default")]
     pub direct_reclaims: u64,
     /// kswapd wake-ups.
+    #[serde(skip_serializing_if = "is_default")]
     pub kswapd_wakes: u64,
     /// Victims of the kernel's OOM killer.
+    #[serde(skip_serializing_if = "is_default")]
     pub oom_victims: u64,
     /// Ring-buffer events that found no room.
+    #[serde(skip_serializing_if = "is_default")]
     pub lost_events: u64,
     /// Counts that found no room in a map: the counters of some cgroup are too low.
+    #[serde(skip_serializing_if = "is_default")]
     pub lost_counts: u64,
 }
 
@@ -299,32 +318,45 @@ pub struct Workload {
     /// How it may be treated.
     pub spec: Spec,
     /// `memory.current`.
+    #[serde(skip_serializing_if = "is_default")]
     pub current: Option<Bytes>,
     /// `memory.swap.current`.
+    #[serde(skip_serializing_if = "is_default")]
     pub swap: Option<Bytes>,
     /// RAM that its swapped pages still take: those in zram are compressed, not gone. Zero with swap on a disk.
+    #[serde(skip_serializing_if = "is_default")]
     pub swap_ram: Option<Bytes>,
     /// `memory.stat`; may be older than the sample (see `stat_at`), since reading it is dear.
+    #[serde(skip_serializing_if = "is_default")]
     pub stat: Option<MemoryStat>,
     /// When `stat` was read.
     pub stat_at: Monotonic,
     /// `memory.high` as it stands, whoever set it.
+    #[serde(skip_serializing_if = "is_default")]
     pub high: Option<Limit>,
     /// `memory.low` as it stands.
+    #[serde(skip_serializing_if = "is_default")]
     pub low: Option<Limit>,
     /// `memory.max`.
+    #[serde(skip_serializing_if = "is_default")]
     pub max: Option<Limit>,
     /// `memory.swap.max`.
+    #[serde(skip_serializing_if = "is_default")]
     pub swap_max: Option<Limit>,
     /// `memory.events`.
+    #[serde(skip_serializing_if = "is_default")]
     pub events: Option<Events>,
     /// `memory.pressure`, cumulative.
+    #[serde(skip_serializing_if = "is_default")]
     pub psi: Option<Psi>,
     /// `cgroup.events`: `frozen`.
+    #[serde(skip_serializing_if = "is_default")]
     pub frozen: Option<bool>,
     /// `cgroup.events`: `populated`.
+    #[serde(skip_serializing_if = "is_default")]
     pub populated: Option<bool>,
     /// Cumulative counters of the eBPF programs for this cgroup and those below it.
+    #[serde(skip_serializing_if = "is_default")]
     pub probes: Option<Probes>,
 }
 
@@ -333,34 +365,49 @@ pub struct Workload {
 #[serde(default)]
 pub struct MemoryStat {
     /// `anon`.
+    #[serde(skip_serializing_if = "is_default")]
     pub anon: Bytes,
     /// `file` (includes `shmem`).
+    #[serde(skip_serializing_if = "is_default")]
     pub file: Bytes,
     /// `shmem`.
+    #[serde(skip_serializing_if = "is_default")]
     pub shmem: Bytes,
     /// `file_mapped`.
+    #[serde(skip_serializing_if = "is_default")]
     pub file_mapped: Bytes,
     /// `inactive_file`.
+    #[serde(skip_serializing_if = "is_default")]
     pub inactive_file: Bytes,
     /// `active_file`.
+    #[serde(skip_serializing_if = "is_default")]
     pub active_file: Bytes,
     /// `kernel`.
+    #[serde(skip_serializing_if = "is_default")]
     pub kernel: Bytes,
     /// `slab_reclaimable`.
+    #[serde(skip_serializing_if = "is_default")]
     pub slab_reclaimable: Bytes,
     /// `unevictable` (mlocked and the like).
+    #[serde(skip_serializing_if = "is_default")]
     pub unevictable: Bytes,
     /// `workingset_refault_anon`, pages.
+    #[serde(skip_serializing_if = "is_default")]
     pub refault_anon: u64,
     /// `workingset_refault_file`, pages.
+    #[serde(skip_serializing_if = "is_default")]
     pub refault_file: u64,
     /// `pgmajfault`.
+    #[serde(skip_serializing_if = "is_default")]
     pub major_faults: u64,
     /// `pgfault`.
+    #[serde(skip_serializing_if = "is_default")]
     pub faults: u64,
     /// `pgscan`, pages.
+    #[serde(skip_serializing_if = "is_default")]
     pub scan: u64,
     /// `pgsteal`, pages.
+    #[serde(skip_serializing_if = "is_default")]
     pub steal: u64,
 }
 
@@ -369,14 +416,19 @@ pub struct MemoryStat {
 #[serde(default)]
 pub struct Events {
     /// `low`.
+    #[serde(skip_serializing_if = "is_default")]
     pub low: u64,
     /// `high`.
+    #[serde(skip_serializing_if = "is_default")]
     pub high: u64,
     /// `max`.
+    #[serde(skip_serializing_if = "is_default")]
     pub max: u64,
     /// `oom`.
+    #[serde(skip_serializing_if = "is_default")]
     pub oom: u64,
     /// `oom_kill`.
+    #[serde(skip_serializing_if = "is_default")]
     pub oom_kill: u64,
 }
 
@@ -385,22 +437,31 @@ pub struct Events {
 #[serde(default)]
 pub struct Probes {
     /// Times a task of this cgroup went into global direct reclaim.
+    #[serde(skip_serializing_if = "is_default")]
     pub direct_reclaims: u64,
     /// Time its tasks spent there.
+    #[serde(skip_serializing_if = "is_default")]
     pub direct_reclaim_ns: u64,
     /// Reclaims of this cgroup's own memory, whoever had to do them, except those we asked for.
+    #[serde(skip_serializing_if = "is_default")]
     pub memcg_reclaims: u64,
     /// Time its tasks spent reclaiming for a limit, be it this cgroup's or an ancestor's.
+    #[serde(skip_serializing_if = "is_default")]
     pub memcg_reclaim_ns: u64,
     /// Time its tasks were throttled by vmscan.
+    #[serde(skip_serializing_if = "is_default")]
     pub vmscan_throttled_ns: u64,
     /// Time its tasks slept over `memory.high`.
+    #[serde(skip_serializing_if = "is_default")]
     pub over_high_ns: u64,
     /// Major page faults.
+    #[serde(skip_serializing_if = "is_default")]
     pub major_faults: u64,
     /// User page faults (nearly all of them minor), counted only while the gate is armed.
+    #[serde(skip_serializing_if = "is_default")]
     pub minor_faults: u64,
     /// Threads that the gate stopped.
+    #[serde(skip_serializing_if = "is_default")]
     pub gate_stops: u64,
 }
 

@@ -191,3 +191,8 @@ impl fmt::Display for Limit {
         }
     }
 }
+
+/// For serde: what says nothing takes no room in the journal, where a line has hundreds of readings.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,33 +1,40 @@
 //! The journal: one JSON line per pass, written by a thread of its own. A slow or full disk costs lines, never a pass.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+mod file;
+
+use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use plimsoll_policy::plan::{Assessment, Finding, Plan};
-use plimsoll_policy::sample::Sample;
-use plimsoll_policy::units::{Bytes, Monotonic};
+use plimsoll_policy::config::{Config, Daemon};
+use plimsoll_policy::journal::{Clock, Head, Line, VERSION};
+use plimsoll_policy::units::{Monotonic, Span};
 use serde::Serialize;
 
+use self::file::LogFile;
 use super::{Record, ReportError};
-
-/// Version of the format, in every line.
-const VERSION: u8 = 1;
+use crate::sense::clock::{now, wall_ms};
 
 /// Passes that may wait for the disk: some seconds of the busiest pace, and at most a few MiB.
 const WAITING: usize = 64;
 
+/// Time between two keyframes: what is lost of a damaged journal, at most. With many workloads a state is as large as some
+/// ten samples; once in a minute it is a twelfth of the journal at the calm pace and next to nothing at the busy one.
+const KEYFRAMES: Span = Span::secs(60);
+
 /// The thread and the way to it.
 pub(super) struct Journal {
-    queue: SyncSender<Arc<Record>>,
+    queue: SyncSender<(u64, Arc<Record>)>,
     done: Receiver<()>,
     counts: Arc<Counts>,
+    /// Number of the last pass.
+    passes: u64,
+    /// When a state was last written.
+    keyframe: Option<Monotonic>,
 }
 
 /// How the journal fares.
@@ -35,6 +42,8 @@ pub(super) struct Journal {
 pub(super) struct Counts {
     written: AtomicU64,
     dropped: AtomicU64,
+    /// The thread asks for a keyframe: lines were lost, or a new file is about to begin.
+    wanted: AtomicBool,
 }
 
 impl Counts {
@@ -47,30 +56,48 @@ impl Counts {
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
+
+    fn lost(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Journal {
-    /// Starts the thread, which opens the file.
-    pub(super) fn start(path: &Path, largest: Bytes) -> Result<Self, ReportError> {
+    /// Starts the thread, which opens the file; `None` where there shall be no journal.
+    pub(super) fn start(config: &Config) -> Result<Option<Self>, ReportError> {
+        let Some(path) = &config.daemon.journal else { return Ok(None) };
         let (queue, records) = sync_channel(WAITING);
         let (ended, done) = sync_channel(1);
         let counts = Arc::new(Counts::default());
-        let mut pen = Pen { file: LogFile::new(path, largest), counts: Arc::clone(&counts), failing: None };
+        let Daemon { journal_size, journal_files, .. } = config.daemon;
+        let file = LogFile::new(path.as_ref(), journal_size, journal_files);
+        let mut pen = Pen::new(file, head(config), Arc::clone(&counts));
         thread::Builder::new()
             .name("plimsoll-journal".into())
             .spawn(move || {
-                records.iter().for_each(|record: Arc<Record>| pen.write(&record));
+                records.iter().for_each(|(n, record): (u64, Arc<Record>)| pen.write(n, &record));
                 // The other end may have given up waiting.
                 let _ = ended.send(());
             })
             .map_err(|error| ReportError::Thread { name: "journal", error })?;
-        Ok(Self { queue, done, counts })
+        Ok(Some(Self { queue, done, counts, passes: 0, keyframe: None }))
+    }
+
+    /// Whether the pass that begins now shall bring the state before it along.
+    pub(super) fn wants_state(&self, at: Monotonic) -> bool {
+        self.keyframe.is_none_or(|last| at.since(last) >= KEYFRAMES)
+            || self.counts.wanted.load(Ordering::Relaxed)
     }
 
     /// Hands over a record; where the thread is behind, the record is dropped and counted.
-    pub(super) fn write(&self, record: Arc<Record>) {
-        if self.queue.try_send(record).is_err() {
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn write(&mut self, record: Arc<Record>) {
+        self.passes += 1;
+        if record.before.is_some() {
+            self.keyframe = Some(record.sample.at);
+            self.counts.wanted.store(false, Ordering::Relaxed);
+        }
+        if self.queue.try_send((self.passes, record)).is_err() {
+            self.counts.lost();
         }
     }
 
@@ -80,7 +107,7 @@ impl Journal {
 
     /// Waits until everything is written, or not longer than this.
     pub(super) fn drain(self, longest: Duration) {
-        let Self { queue, done, counts } = self;
+        let Self { queue, done, counts, .. } = self;
         drop(queue);
         if done.recv_timeout(longest).is_err() {
             tracing::warn!(dropped = counts.dropped(), "the journal was not written to its end");
@@ -88,117 +115,93 @@ impl Journal {
     }
 }
 
+fn head(config: &Config) -> Head {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    Head {
+        v: VERSION,
+        program: Some(env!("CARGO_PKG_VERSION").into()),
+        boot: boot.map(|id| id.trim().to_owned()),
+        clock: None,
+        config: config.clone(),
+    }
+}
+
 /// Writes lines, and speaks up once when that begins to fail and once when it works again.
 struct Pen {
     file: LogFile,
+    /// Begins every file, with the clocks of that moment.
+    head: Head,
     counts: Arc<Counts>,
     /// Lines lost since it began to fail.
     failing: Option<u64>,
+    /// The last pass of which the state can be had from the file.
+    replayable: Option<u64>,
 }
 
 impl Pen {
-    fn write(&mut self, record: &Record) {
-        match line(record).and_then(|line| self.file.append(&line)) {
-            Ok(()) => self.worked(),
+    fn new(file: LogFile, head: Head, counts: Arc<Counts>) -> Self {
+        Self { file, head, counts, failing: None, replayable: None }
+    }
+
+    fn write(&mut self, n: u64, record: &Record) {
+        match self.append(n, record) {
+            Ok(()) => self.worked(n, record.before.is_some()),
             Err(error) => self.failed(&error),
         }
     }
 
-    fn worked(&mut self) {
+    fn append(&mut self, n: u64, record: &Record) -> io::Result<()> {
+        let line = text(&line(n, record))?;
+        if !self.file.make_room(line.len(), record.before.is_some())? {
+            return self.file.append(&line);
+        }
+        let clock = Some(Clock { at: now(), unix_ms: wall_ms() });
+        let mut begin = text(&Head { clock, ..self.head.clone() })?;
+        begin.extend(line);
+        self.replayable = None;
+        self.file.append(&begin)
+    }
+
+    /// A keyframe is asked for only once a line went through: while the disk is full nobody copies states for nothing.
+    fn worked(&mut self, n: u64, keyframe: bool) {
         self.counts.written.fetch_add(1, Ordering::Relaxed);
         if let Some(lost) = self.failing.take() {
-            tracing::info!(path = %self.file.path.display(), lost, "the journal is written again");
+            tracing::info!(path = %self.file.path().display(), lost, "the journal is written again");
+        }
+        let follows = self.replayable.is_some_and(|last| last + 1 == n);
+        self.replayable = (keyframe || follows).then_some(n);
+        if self.replayable.is_none() || self.file.is_nearly_full() {
+            self.counts.wanted.store(true, Ordering::Relaxed);
         }
     }
 
     fn failed(&mut self, error: &io::Error) {
-        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        self.counts.lost();
         if self.failing.is_none() {
-            let path = self.file.path.display();
+            let path = self.file.path().display();
             tracing::warn!(%path, %error, "the journal can't be written; protection goes on without it");
         }
         *self.failing.get_or_insert(0) += 1;
     }
 }
 
-/// One pass as it stands in the journal, and in a test scenario.
-#[derive(Serialize)]
-struct Line<'a> {
-    v: u8,
-    at: Monotonic,
-    sample: &'a Sample,
-    assessment: &'a Assessment,
-    plan: &'a Plan,
-    findings: &'a [Finding],
+fn line(n: u64, record: &Record) -> Line<'_> {
+    let Record { before, sample, assessment, plan, findings, took: _ } = record;
+    Line {
+        v: VERSION,
+        n: Some(n),
+        sample: Cow::Borrowed(sample),
+        assessment: Some(Cow::Borrowed(assessment)),
+        plan: Some(Cow::Borrowed(plan)),
+        findings: Some(Cow::Borrowed(findings)),
+        state: before.as_ref().map(Cow::Borrowed),
+    }
 }
 
-fn line(record: &Record) -> io::Result<Vec<u8>> {
-    let Record { sample, assessment, plan, findings, took: _ } = record;
-    let line = Line { v: VERSION, at: sample.at, sample, assessment, plan, findings };
-    let mut text = serde_json::to_vec(&line)?;
+fn text(line: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     Ok(text)
-}
-
-/// A file that only ever holds whole lines, and makes room for itself.
-struct LogFile {
-    path: PathBuf,
-    largest: u64,
-    /// The file and the length of what is whole in it; `None` until it could be opened.
-    open: Option<(File, u64)>,
-}
-
-impl LogFile {
-    fn new(path: &Path, largest: Bytes) -> Self {
-        Self { path: path.to_owned(), largest: largest.0, open: None }
-    }
-
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.open.as_ref().is_some_and(|(_, length)| length + line.len() as u64 > self.largest) {
-            self.rotate()?;
-        }
-        let (file, length) = match &mut self.open {
-            Some(open) => open,
-            None => self.open.insert(open(&self.path)?),
-        };
-        let written = file.write_all(line);
-        match written {
-            Ok(()) => *length += line.len() as u64,
-            // Half a line would spoil the next one. Where even that fails, the file is opened anew.
-            Err(_) if file.set_len(*length).is_ok() => {}
-            Err(_) => self.open = None,
-        }
-        written
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        self.open = None;
-        let mut old = self.path.clone().into_os_string();
-        old.push(".1");
-        match fs::rename(&self.path, old) {
-            // Somebody has cleaned up: there is room already.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
-    }
-}
-
-/// Opens for appending. A predecessor may have died within a line: that one is closed, for the next to be whole.
-fn open(path: &Path) -> io::Result<(File, u64)> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let mut file = OpenOptions::new().append(true).read(true).create(true).open(path)?;
-    let length = file.metadata()?.len();
-    let mut last = [b'\n'];
-    if length > 0 {
-        file.read_exact_at(&mut last, length - 1)?;
-    }
-    if last == [b'\n'] {
-        return Ok((file, length));
-    }
-    file.write_all(b"\n")?;
-    Ok((file, length + 1))
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use plimsoll_ebpf::Histogram;
 use plimsoll_policy::config::Config;
 use plimsoll_policy::plan::{Assessment, Finding, Plan};
 use plimsoll_policy::sample::Sample;
-use plimsoll_policy::units::Span;
+use plimsoll_policy::state::State as Before;
+use plimsoll_policy::units::{Monotonic, Span};
 
 pub use self::about::About;
 pub use self::client::{ClientError, status};
@@ -32,42 +33,21 @@ use self::state::State;
 /// being released.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// What one pass took and gave.
-#[derive(Clone, Copy, Debug)]
-pub struct PassReport<'a> {
+/// What one pass took and gave. It outlives the pass.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The state before the pass, where [`Reporter::wants_state`] asked for it.
+    pub before: Option<Before>,
     /// What was seen, with the outcomes of earlier actions.
-    pub sample: &'a Sample,
+    pub sample: Sample,
     /// What it means.
-    pub assessment: &'a Assessment,
+    pub assessment: Assessment,
     /// What is wanted.
-    pub plan: &'a Plan,
+    pub plan: Plan,
     /// What lint had to say.
-    pub findings: &'a [Finding],
+    pub findings: Vec<Finding>,
     /// How long the pass took, from the beginning of the sample to the plan.
     pub took: Span,
-}
-
-/// The same, owned: it outlives the pass.
-#[derive(Debug)]
-struct Record {
-    sample: Sample,
-    assessment: Assessment,
-    plan: Plan,
-    findings: Vec<Finding>,
-    took: Span,
-}
-
-impl From<&PassReport<'_>> for Record {
-    fn from(report: &PassReport<'_>) -> Self {
-        let PassReport { sample, assessment, plan, findings, took } = *report;
-        Self {
-            sample: sample.clone(),
-            assessment: assessment.clone(),
-            plan: plan.clone(),
-            findings: findings.to_vec(),
-            took,
-        }
-    }
 }
 
 /// Why reporting can't begin.
@@ -105,21 +85,22 @@ impl Reporter {
     /// # Errors
     /// When the address is not to be had, or the kernel gives no thread.
     pub fn start(config: &Config, about: About) -> Result<Self, ReportError> {
-        let daemon = &config.daemon;
-        let journal = daemon.journal.as_ref().map(|path| Journal::start(path.as_ref(), daemon.journal_size));
-        let journal = journal.transpose()?;
+        let journal = Journal::start(config)?;
         let state = State::new(config, about, journal.as_ref().map(Journal::counts));
-        let server = daemon.listen.map(|address| Server::start(address, state)).transpose()?;
+        let server = config.daemon.listen.map(|address| Server::start(address, state)).transpose()?;
         Ok(Self { server, journal })
     }
 
-    /// Hands over one pass. Copies, and never waits: what nobody has room for is counted as dropped.
-    pub fn pass(&self, report: &PassReport<'_>) {
-        if self.server.is_none() && self.journal.is_none() {
-            return;
-        }
-        let record = Arc::new(Record::from(report));
-        if let Some(journal) = &self.journal {
+    /// Whether the pass that begins now shall keep a copy of the state before it, for its [`Record`].
+    #[must_use]
+    pub fn wants_state(&self, at: Monotonic) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.wants_state(at))
+    }
+
+    /// Hands over one pass and never waits: what nobody has room for is counted as dropped.
+    pub fn pass(&mut self, record: Record) {
+        let record = Arc::new(record);
+        if let Some(journal) = &mut self.journal {
             journal.write(Arc::clone(&record));
         }
         if let Some(server) = &self.server {

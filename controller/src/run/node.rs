@@ -19,7 +19,7 @@ use crate::act::mail::{Inbox, Message};
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
-use crate::report::{PassReport, Reporter};
+use crate::report::{Record, Reporter};
 use crate::sense::cgroup::Cgroup;
 use crate::sense::clock::now;
 use crate::sense::discover::Discovery;
@@ -176,6 +176,7 @@ impl Node {
         let begun = now();
         let counted = self.count();
         let sample = self.senses.sample(trigger, std::mem::take(&mut self.outcomes), &counted);
+        let before = self.reporter.wants_state(sample.at).then(|| self.state.clone());
         let Pass { state, assessment, plan, findings } =
             step(&self.config, std::mem::take(&mut self.state), &sample);
         self.state = state;
@@ -186,15 +187,11 @@ impl Node {
             self.gate.hold(&plan.gate, probes, &self.senses, &mut self.actor);
         }
         self.outcomes = self.actor.apply(&plan, &sample, assessment.deficit, &self.config.ladder);
-        self.reporter.pass(&PassReport {
-            sample: &sample,
-            assessment: &assessment,
-            plan: &plan,
-            findings: &findings,
-            took: now().since(begun),
-        });
+        let next = plan.next.into();
+        let took = now().since(begun);
+        self.reporter.pass(Record { before, sample, assessment, plan, findings, took });
         self.show_stalls(begun);
-        plan.next.into()
+        next
     }
 
     fn count(&mut self) -> Counted {

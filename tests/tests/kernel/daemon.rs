@@ -113,7 +113,7 @@ fn it_says_what_it_does() {
     assert!(metrics.contains("plimsoll_tier") && metrics.trim_end().ends_with("# EOF"), "{metrics}");
     assert!(get("/status").unwrap().contains("chat"));
     assert!(get("/healthz").unwrap().starts_with("HTTP/1.1 200"));
-    wait("the journal has a line", || daemon.journal().iter().any(|line| line["v"] == 1));
+    wait("the journal has a pass", || daemon.journal().iter().any(|line| line["v"] == 2));
     assert!(!daemon.log().contains("eBPF"), "every hook is attached\n{}", daemon.log());
     assert_eq!(daemon.finish().0, Some(0));
 }

@@ -173,10 +173,11 @@ impl Daemon {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// The lines of the journal so far.
+    /// The passes in the journal so far.
     pub(crate) fn journal(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.dir.path().join("journal.jsonl")).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        lines.filter(|line: &Value| line["sample"].is_object()).collect()
     }
 
     /// The acts of all outcomes in the journal, such as `freeze`, with their results.

@@ -2,10 +2,10 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use plimsoll_policy::plan::{Act, ActResult, Assessment, Outcome, Plan, Tier};
-use plimsoll_policy::sample::{Rung, Sample, WorkloadId};
+use plimsoll_policy::journal::{Entry, Line};
+use plimsoll_policy::plan::{Act, ActResult, Outcome, Tier};
+use plimsoll_policy::sample::{Rung, WorkloadId};
 use plimsoll_policy::units::Limit;
-use serde::Deserialize;
 
 /// What the controller saw, wanted and did, in the order of time.
 #[derive(Clone, Debug, Default)]
@@ -53,14 +53,6 @@ impl Action {
     }
 }
 
-/// The fields of a journal line that matter here.
-#[derive(Deserialize)]
-struct Line {
-    sample: Sample,
-    assessment: Assessment,
-    plan: Plan,
-}
-
 impl Journal {
     /// Reads the files that are there, oldest first.
     pub(super) fn read(files: &[&Path]) -> Result<Self> {
@@ -68,27 +60,29 @@ impl Journal {
         for file in files.iter().filter(|file| file.exists()) {
             let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
             for (number, line) in text.lines().enumerate() {
-                let line = serde_json::from_str(line)
+                let entry = serde_json::from_str(line)
                     .with_context(|| format!("{}, line {}", file.display(), number + 1))?;
-                journal.take(line);
+                if let Entry::Line(line) = entry {
+                    journal.take(&line);
+                }
             }
         }
         journal.actions.sort_by_key(|action| action.at_ns);
         Ok(journal)
     }
 
-    fn take(&mut self, line: Line) {
+    fn take(&mut self, line: &Line<'_>) {
         let rung = |name| {
-            let found = line.plan.workloads.iter().find(|(id, _)| short(id) == name);
-            found.map_or(Rung::Free, |(_, wanted)| wanted.rung)
+            let mut wanted = line.plan.iter().flat_map(|plan| &plan.workloads);
+            wanted.find(|(id, _)| short(id) == name).map_or(Rung::Free, |(_, wanted)| wanted.rung)
         };
         self.moments.push(Moment {
             at_ns: line.sample.at.0,
-            tier: line.assessment.tier,
+            tier: line.assessment.as_ref().map(|it| it.tier).unwrap_or_default(),
             server: rung("server"),
             batch: rung("batch"),
         });
-        self.actions.extend(line.sample.outcomes.into_iter().map(action));
+        self.actions.extend(line.sample.outcomes.iter().cloned().map(action));
     }
 }
 

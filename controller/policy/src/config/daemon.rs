@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Daemon;
 use super::node::Node;
-use super::scalar::{Form, Kind, Memory, OrNone};
+use super::scalar::{Form, Kind, Memory, OrNone, Whole};
 use super::section::Section;
 use crate::units::Bytes;
 
@@ -19,6 +19,9 @@ pub(super) fn daemon(section: &mut Section<'_>) -> Daemon {
     section.set("run_dir", &mut daemon.run_dir, &PATH);
     section.set("journal", &mut daemon.journal, &OrNone(PATH));
     section.set("journal_size", &mut daemon.journal_size, &JOURNAL_SIZE);
+    if let Some(files) = section.get("journal_files", &Whole(1, 100)) {
+        daemon.journal_files = u32::try_from(files).unwrap_or(daemon.journal_files);
+    }
     section.set("cgroup_root", &mut daemon.cgroup_root, &PATH);
     section.set("models", &mut daemon.models, &BELOW);
     daemon

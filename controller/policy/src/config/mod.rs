@@ -238,6 +238,8 @@ pub struct Daemon {
     pub journal: Option<String>,
     /// The journal is renamed to `.1` beyond this size.
     pub journal_size: Bytes,
+    /// How many files it may have, the one that is written included.
+    pub journal_files: u32,
     /// Where cgroup v2 is mounted.
     pub cgroup_root: String,
     /// The parent cgroup of what `plimsoll exec` starts, below the root.
@@ -251,6 +253,7 @@ impl Default for Daemon {
             run_dir: "/run/plimsoll".into(),
             journal: Some("/var/log/plimsoll/journal.jsonl".into()),
             journal_size: Bytes::mib(64),
+            journal_files: 2,
             cgroup_root: "/sys/fs/cgroup".into(),
             models: "plimsoll.slice/models".into(),
         }

@@ -218,6 +218,7 @@ fn any_node() -> impl Strategy<Value = Node> {
                 "priority",
                 "preference",
                 "journal",
+                "journal_files",
                 "reserve",
             ])
             .prop_map(str::to_owned),

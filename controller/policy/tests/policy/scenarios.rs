@@ -1,123 +1,118 @@
-//! `tests/scenarios/*.jsonl`: the configuration, then a journal. A line holds a sample and, where it is to be checked, the
-//! assessment, plan and findings that it gave; those on which anything changed have them. The `.txt` beside it
-//! tells the same for people. A journal of an incident, with its configuration in front, is a scenario too.
+//! `tests/scenarios/*.jsonl`: journals. A line holds a sample and, where it is to be checked, the assessment, plan and findings
+//! that it gave; of a recorded story, those on which anything changed have them. The `.txt` beside it tells the same for
+//! people. A journal of an incident is a scenario as it is.
 //!
 //! `BLESS=1` writes the expectations anew; `BLESS=record` records the stories of the modelled machine anew as well.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use plimsoll_policy::config::Config;
-use plimsoll_policy::pass::{Pass, step};
-use plimsoll_policy::plan::{Assessment, Finding, Plan};
+use plimsoll_policy::journal::{Entry, Head, Line, VERSION};
+use plimsoll_policy::replay::{Redone, Replay};
 use plimsoll_policy::sample::Sample;
-use plimsoll_policy::state::State;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::stories::STORIES;
 use crate::transcript;
-
-#[derive(Serialize, Deserialize)]
-struct Head {
-    v: u8,
-    config: Config,
-}
-
-#[derive(Deserialize)]
-struct Line {
-    v: u8,
-    sample: Sample,
-    assessment: Option<Assessment>,
-    plan: Option<Plan>,
-    findings: Option<Vec<Finding>>,
-}
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenarios")
 }
 
-/// A scenario's configuration and lines.
-fn read(path: &Path) -> (Config, Vec<Line>) {
+fn read(path: &Path) -> Vec<Entry> {
     let text = fs::read_to_string(path).unwrap();
-    let mut lines = text.lines();
-    let head: Head = serde_json::from_str(lines.next().expect("a first line")).unwrap();
-    assert_eq!(head.v, 1);
-    (head.config, lines.map(|line| serde_json::from_str(line).unwrap()).collect())
+    let parse = |(n, line)| {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{}:{}: {error}", path.display(), n + 1))
+    };
+    text.lines().enumerate().map(parse).collect()
 }
 
-/// Runs the samples; gives every pass, and whether anything changed with it.
-fn replay<'a>(config: &'a Config, samples: impl Iterator<Item = &'a Sample>) -> Vec<(Pass, bool)> {
-    let mut state = State::default();
-    let mut former = String::new();
-    let mut passes = Vec::new();
-    for sample in samples {
-        let pass = step(config, state, sample);
-        state = pass.state.clone();
-        let standing = transcript::standing(&pass);
-        let changed = standing != former || !pass.findings.is_empty();
-        former = standing;
-        passes.push((pass, changed));
-    }
-    passes
+/// A line decided anew, and whether anything changed with it.
+fn redo(replay: &mut Replay, line: &Line<'_>, former: &mut String) -> (Redone, bool) {
+    let redone = replay.line(line).unwrap();
+    let standing = transcript::standing(&redone);
+    let changed = standing != *former || !redone.findings.is_empty();
+    *former = standing;
+    (redone, changed)
 }
 
-/// Nulls say nothing, and neither do the zeros of counters.
-fn strip(value: &mut Value) {
-    if let Value::Object(map) = value {
-        map.values_mut().for_each(strip);
-        map.retain(|key, v| !v.is_null() && (v != &json!(0) || key == "at" || key == "priority"));
-        map.retain(|key, v| !(matches!(key.as_str(), "stat" | "events") && v == &json!({})));
-    }
+/// A story's journal, still without expectations.
+fn recorded(config: &Config, samples: &[Sample]) -> Vec<Entry> {
+    let head = Head { v: VERSION, program: None, boot: None, clock: None, config: config.clone() };
+    let line = |sample: &Sample| Line {
+        v: VERSION,
+        n: None,
+        sample: Cow::Owned(sample.clone()),
+        assessment: None,
+        plan: None,
+        findings: None,
+        state: None,
+    };
+    let lines = samples.iter().map(|sample| Entry::Line(Box::new(line(sample))));
+    std::iter::once(Entry::Head(Box::new(head))).chain(lines).collect()
 }
 
-fn write(path: &Path, config: &Config, samples: &[Sample]) {
-    let mut jsonl = serde_json::to_string(&Head { v: 1, config: config.clone() }).unwrap() + "\n";
-    let mut text = String::new();
-    for (sample, (pass, changed)) in samples.iter().zip(replay(config, samples.iter())) {
-        let mut line = json!({ "v": 1, "sample": slim(sample) });
-        if changed {
-            line["assessment"] = serde_json::to_value(&pass.assessment).unwrap();
-            line["plan"] = serde_json::to_value(&pass.plan).unwrap();
-            line["findings"] = serde_json::to_value(&pass.findings).unwrap();
-            text += &transcript::line(samples[0].at, sample, &pass);
-        }
-        jsonl += &(line.to_string() + "\n");
+/// Writes a scenario with what the policy makes of it today. Of an incident's keyframes only those stay that are needed:
+/// the others would only say that the state has another shape by now.
+fn write(path: &Path, entries: &[Entry]) {
+    let (mut jsonl, mut text) = (String::new(), String::new());
+    let (mut replay, mut former, mut begun) = (Replay::default(), String::new(), None);
+    for entry in entries {
+        let written = match entry {
+            Entry::Head(head) => {
+                replay.head(head.as_ref().clone());
+                serde_json::to_string(head).unwrap()
+            }
+            Entry::Line(line) => {
+                let known = replay.follows(line);
+                let line =
+                    if known { Line { state: None, ..line.as_ref().clone() } } else { line.as_ref().clone() };
+                let (redone, changed) = redo(&mut replay, &line, &mut former);
+                let begun = *begun.get_or_insert(line.sample.at);
+                let (mut assessment, mut plan, mut findings) = (None, None, None);
+                if changed {
+                    text += &transcript::line(begun, &line.sample, &redone);
+                    assessment = Some(Cow::Owned(redone.assessment));
+                    plan = Some(Cow::Owned(redone.plan));
+                    findings = Some(Cow::Owned(redone.findings));
+                }
+                serde_json::to_string(&Line { assessment, plan, findings, ..line }).unwrap()
+            }
+        };
+        jsonl += &(written + "\n");
     }
     fs::write(path, jsonl).unwrap();
     fs::write(path.with_extension("txt"), text).unwrap();
 }
 
-fn slim(sample: &Sample) -> Value {
-    let mut value = serde_json::to_value(sample).unwrap();
-    for workload in value["workloads"].as_object_mut().unwrap().values_mut() {
-        for part in ["stat", "events"] {
-            strip(&mut workload[part]);
-        }
-        workload.as_object_mut().unwrap().retain(|_, v| !v.is_null());
-    }
-    value
-}
-
 fn check(path: &Path) {
     let name = path.display();
-    let (config, lines) = read(path);
-    let passes = replay(&config, lines.iter().map(|l| &l.sample));
     let mut text = String::new();
-    for (n, (line, (pass, changed))) in lines.iter().zip(passes).enumerate() {
-        assert_eq!(line.v, 1);
-        let number = n + 2;
+    let (mut replay, mut former, mut begun) = (Replay::default(), String::new(), None);
+    for (n, entry) in read(path).into_iter().enumerate() {
+        let number = n + 1;
+        let line = match entry {
+            Entry::Head(head) => {
+                replay.head(*head);
+                continue;
+            }
+            Entry::Line(line) => line,
+        };
+        let (redone, changed) = redo(&mut replay, &line, &mut former);
+        assert_eq!(redone.strayed, None, "{name}:{number}: the state before it");
         if let Some(expected) = &line.assessment {
-            assert_eq!(&pass.assessment, expected, "{name}:{number}: the assessment");
+            assert_eq!(&redone.assessment, &**expected, "{name}:{number}: the assessment");
         }
         if let Some(expected) = &line.plan {
-            assert_eq!(&pass.plan, expected, "{name}:{number}: the plan");
+            assert_eq!(&redone.plan, &**expected, "{name}:{number}: the plan");
         }
         if let Some(expected) = &line.findings {
-            assert_eq!(&pass.findings, expected, "{name}:{number}: the findings");
+            assert_eq!(&redone.findings, &**expected, "{name}:{number}: the findings");
         }
+        let begun = *begun.get_or_insert(line.sample.at);
         if changed {
-            text += &transcript::line(lines[0].sample.at, &line.sample, &pass);
+            text += &transcript::line(begun, &line.sample, &redone);
         }
     }
     let expected = fs::read_to_string(path.with_extension("txt")).unwrap();
@@ -131,7 +126,8 @@ fn every_scenario_gives_what_it_gave() {
         fs::create_dir_all(directory()).unwrap();
         for (name, story) in STORIES {
             let story = story();
-            write(&directory().join(name).with_extension("jsonl"), &story.machine.config, &story.samples);
+            let entries = recorded(&story.machine.config, &story.samples);
+            write(&directory().join(name).with_extension("jsonl"), &entries);
         }
     }
     let mut seen = 0;
@@ -139,9 +135,7 @@ fn every_scenario_gives_what_it_gave() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "jsonl") {
             if bless == "1" {
-                let (config, lines) = read(&path);
-                let samples: Vec<_> = lines.into_iter().map(|l| l.sample).collect();
-                write(&path, &config, &samples);
+                write(&path, &read(&path));
             }
             check(&path);
             seen += 1;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use plimsoll_policy::pass::Pass;
+use plimsoll_policy::replay::Redone;
 use plimsoll_policy::sample::{Rung, Sample};
 use plimsoll_policy::units::Monotonic;
 
 /// What changes are told of.
-pub(crate) fn standing(pass: &Pass) -> String {
+pub(crate) fn standing(pass: &Redone) -> String {
     let mut text = pass.assessment.tier.to_string();
     for (id, wanted) in pass.plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free) {
         let _ = write!(text, ", {id} {}", wanted.rung);
@@ -19,7 +19,7 @@ pub(crate) fn standing(pass: &Pass) -> String {
 }
 
 /// One line: seconds since the first sample, the used share, what stands, and why.
-pub(crate) fn line(begun: Monotonic, sample: &Sample, pass: &Pass) -> String {
+pub(crate) fn line(begun: Monotonic, sample: &Sample, pass: &Redone) -> String {
     let ms = sample.at.since(begun).0 / 1_000_000;
     let used = pass.assessment.used.map_or("gap".into(), |u| u.to_string());
     let because = pass.assessment.because.as_ref().map(|b| serde_json::to_value(b).unwrap());

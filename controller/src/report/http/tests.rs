@@ -26,6 +26,7 @@ fn record() -> Arc<Record> {
         plan: Plan::default(),
         findings: Vec::new(),
         took: Span::millis(1),
+        before: None,
     })
 }
 

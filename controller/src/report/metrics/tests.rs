@@ -50,6 +50,7 @@ fn record(at: u64) -> Record {
         },
         findings: Vec::new(),
         took: Span::millis(1),
+        before: None,
     }
 }
 
