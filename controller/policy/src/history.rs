@@ -4,6 +4,10 @@
 //! trigger fired. A rate over 1 ms is noise multiplied by a thousand, so points are kept apart and a rate is
 //! taken over at least [`SHORTEST`].
 
+mod course;
+
+pub(crate) use course::Course;
+
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Monotonic, Span};
@@ -12,6 +16,8 @@ use crate::units::{Monotonic, Span};
 const SHORTEST: Span = Span::millis(40);
 /// The window of bursts.
 const SHORT: Span = Span::millis(150);
+/// A window is long from here on: below, it would say what the short one says.
+const LONG: Span = Span::secs(1);
 /// Spacing of the points of the long window.
 const LONG_SPACING: Span = Span::millis(500);
 /// A reading older than this says nothing about the present.
@@ -55,6 +61,12 @@ impl Window {
     fn base(&self, now: Monotonic, age: Span) -> Option<Point> {
         let fresh = || self.0.iter().filter(|p| now.since(p.at) <= STALE && now.since(p.at) >= SHORTEST);
         fresh().rfind(|p| now.since(p.at) >= age).or_else(|| fresh().next()).copied()
+    }
+
+    /// The points from a moment on, with the last reading at their end.
+    fn line(&self, from: Monotonic, last: Point) -> Vec<Point> {
+        let between = self.0.iter().filter(|p| p.at >= from && p.at < last.at);
+        between.copied().chain([last]).collect()
     }
 }
 
@@ -101,26 +113,37 @@ impl Trend {
     /// Growth per second that is quick to see a burst and slow to believe that one is over: the short rate,
     /// or its mean with the long one where that is larger and the value still grows.
     pub(crate) fn growth(&self, now: Monotonic) -> Option<i64> {
-        self.rising(now, 1)
-    }
-
-    /// The same for a value that falls.
-    pub(crate) fn decline(&self, now: Monotonic) -> Option<i64> {
-        self.rising(now, -1)
-    }
-
-    fn rising(&self, now: Monotonic, sign: i64) -> Option<i64> {
         let last = self.last?;
-        let short = self.rate(now)?.saturating_mul(sign);
+        let short = self.rate(now)?;
         let base = self.long.0.iter().find(|p| last.at.since(p.at) <= STALE && p.at < last.at);
-        let long = base.map_or(short, |base| base.rate_to(last).saturating_mul(sign));
+        let long = base.map_or(short, |base| base.rate_to(last));
         Some(if short > 0 && long > short { short / 2 + long / 2 } else { short })
+    }
+
+    /// Where it has been going over the last 150 ms or so; `None` as for [`Self::rate`].
+    pub(crate) fn lately(&self, now: Monotonic, noise: u64) -> Option<Course> {
+        let last = self.last.filter(|last| now.since(last.at) <= STALE)?;
+        let base = self.short.base(last.at, SHORT)?;
+        course::course(&self.short.line(base.at, last), noise)
+    }
+
+    /// Where it has been going for some seconds; `None` where it has not been watched for long enough.
+    pub(crate) fn for_long(&self, now: Monotonic, noise: u64) -> Option<Course> {
+        let last = self.last.filter(|last| now.since(last.at) <= STALE)?;
+        let base = self.long.0.iter().find(|p| last.at.since(p.at) <= STALE)?;
+        let enough = last.at.since(base.at) >= LONG;
+        enough.then(|| course::course(&self.long.line(base.at, last), noise)).flatten()
     }
 
     /// Whether the reading before the last one is no older than this: a rate across a longer gap is history.
     pub(crate) fn is_continuous(&self, within: Span) -> bool {
         let Some(last) = self.last else { return false };
         self.short.0.iter().rfind(|p| p.at < last.at).is_some_and(|p| last.at.since(p.at) <= within)
+    }
+
+    /// Whether there is nothing before the last reading.
+    pub(crate) fn is_first(&self) -> bool {
+        self.last.is_none_or(|last| self.short.0.iter().all(|p| p.at >= last.at))
     }
 
     /// The last reading.
@@ -149,6 +172,24 @@ mod tests {
         assert_eq!(trend.rate(at(1001)), None);
         trend.push(at(1100), 1 << 20);
         assert_eq!(trend.rate(at(1100)), Some(10 << 20));
+    }
+
+    #[test]
+    fn a_course_is_told_over_both_windows() {
+        let mut trend = Trend::default();
+        assert!(trend.is_first());
+        for i in 0..60 {
+            trend.push(at(i * 50), 1_000_000 - 500 * i);
+        }
+        let now = at(59 * 50);
+        assert_eq!(trend.lately(now, 100), Some(Course::Falling(10_000)));
+        assert_eq!(trend.for_long(now, 100), Some(Course::Falling(10_000)));
+        assert_eq!(trend.for_long(at(20_000), 100), None, "that was long ago");
+        for i in 60..66 {
+            trend.push(at(i * 50), 970_500);
+        }
+        assert_eq!(trend.lately(at(65 * 50), 100), Some(Course::Level), "it has stopped");
+        assert!(matches!(trend.for_long(at(65 * 50), 100), Some(Course::Falling(_))));
     }
 
     #[test]

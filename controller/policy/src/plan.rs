@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::assess::forecast::{Forecast, Source};
 use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Limit, Monotonic, Share, Span, is_default};
 
@@ -59,8 +60,8 @@ pub struct Assessment {
     pub used: Option<Share>,
     /// Bytes until exhaustion, not counting the file pages of protected workloads as available.
     pub headroom: Option<Bytes>,
-    /// Time until exhaustion at the present growth; `None` is "unknown" or "not growing".
-    pub forecast: Option<Span>,
+    /// Time until exhaustion at the present growth.
+    pub forecast: Forecast,
     /// Share of time that protected workloads stalled.
     pub stall: Option<Share>,
     /// Refaults and major faults of the protected, per second.
@@ -86,6 +87,8 @@ pub enum Evidence {
     Forecast {
         /// Estimated.
         left: Span,
+        /// By what was seen here.
+        source: Source,
         /// Threshold crossed.
         threshold: Span,
     },

@@ -20,6 +20,12 @@ pub struct State {
     pub tier: TierState,
     /// `MemAvailable` over time.
     pub available: Trend,
+    /// `MemAvailable` with free swap and what zram takes to hold its pages: reclaim to swap does not move it.
+    pub with_swap: Trend,
+    /// Swap in use.
+    pub swapped: Trend,
+    /// File pages.
+    pub file: Trend,
     /// Host PSI `some` over time.
     pub host_psi: Trend,
     /// Every workload seen lately.
@@ -44,6 +50,10 @@ pub struct Track {
     pub usage: Trend,
     /// `memory.swap.current` when it was last read.
     pub swap: Bytes,
+    /// RAM that its swapped pages take, when it was last known.
+    pub swap_ram: Bytes,
+    /// User page faults while the gate is armed.
+    pub minor_faults: Trend,
     /// `memory.pressure` `some`, in microseconds.
     pub psi: Trend,
     /// Time in direct reclaim, in nanoseconds.

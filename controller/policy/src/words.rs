@@ -53,7 +53,9 @@ impl fmt::Display for Said<'_, Evidence> {
 fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match evidence {
         Evidence::Used { share, threshold } => write!(f, "{share} used, threshold {threshold}"),
-        Evidence::Forecast { left, threshold } => write!(f, "exhausted in {left}, threshold {threshold}"),
+        Evidence::Forecast { left, source, threshold } => {
+            write!(f, "exhausted in {left} by {}, threshold {threshold}", source.name())
+        }
         Evidence::Stall { share, threshold } => {
             write!(f, "the protected wait {share} of the time, threshold {threshold}")
         }
@@ -121,6 +123,7 @@ fn since_boot(moment: Monotonic) -> crate::units::Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assess::forecast::Source;
     use crate::plan::Tier;
     use crate::sample::Rung;
     use crate::units::{Share, Span};
@@ -132,7 +135,8 @@ mod tests {
         let (share, threshold) = (Share(973_000), Share::percent(95));
         check(Evidence::Used { share, threshold }, "97.3% used, threshold 95%");
         let (left, limit) = (Span::millis(2100), Span::secs(3));
-        check(Evidence::Forecast { left, threshold: limit }, "exhausted in 2.1s, threshold 3.0s");
+        let forecast = Evidence::Forecast { left, source: Source::Available, threshold: limit };
+        check(forecast, "exhausted in 2.1s by MemAvailable, threshold 3.0s");
         check(Evidence::Stall { share, threshold }, "the protected wait 97.3% of the time, threshold 95%");
         let thrash = Evidence::Thrash { per_second: 900, threshold: 500 };
         check(thrash, "the protected fault 900 pages back in per second, threshold 500");

@@ -148,7 +148,7 @@ fn host(age_seconds: f64, record: &Record) -> HostStatus {
         because: now.because.as_ref().map(|evidence| evidence.at(record.sample.at).to_string()),
         used_ratio: now.used.map(ratio),
         headroom_bytes: now.headroom.map(|bytes| bytes.0),
-        forecast_seconds: now.forecast.map(Span::as_secs_f64),
+        forecast_seconds: now.forecast.left().map(Span::as_secs_f64),
         stall_ratio: now.stall.map(ratio),
         gaps: record.sample.gaps.iter().map(|gap| format!("{}: {}", gap.what, gap.why)).collect(),
     }

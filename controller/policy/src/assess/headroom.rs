@@ -7,21 +7,16 @@ use super::observe::positive;
 use crate::config::Config;
 use crate::roles;
 use crate::sample::{Meminfo, MemoryStat, Sample, WorkloadId};
-use crate::state::State;
-use crate::units::{Bytes, Monotonic};
-
-/// A decline of less than this part of the memory per second is noise: it would take longer than four minutes.
-const NOISE_PART: u64 = 256;
+use crate::units::Bytes;
 
 /// The host's memory; `None` where meminfo was a gap or says that there is none.
 pub(crate) fn memory(
     config: &Config,
-    state: &State,
     sample: &Sample,
     growth: &BTreeMap<WorkloadId, i64>,
+    decline: Bytes,
 ) -> Option<Memory> {
     let meminfo = sample.host.meminfo.filter(|m| m.total > Bytes::ZERO)?;
-    let decline = decline(state, meminfo.total, sample.at);
     let of_protected = roles::protected(config, sample)
         .filter_map(|(id, _)| growth.get(id))
         .fold(Bytes::ZERO, |sum, &g| sum + positive(g));
@@ -50,13 +45,6 @@ fn in_use(config: &Config, sample: &Sample) -> Bytes {
         mapped.max(stat.active_file).min(stat.active_file + stat.inactive_file)
     };
     roles::protected(config, sample).filter_map(|(_, w)| w.stat.as_ref().map(hot)).sum()
-}
-
-/// How fast `MemAvailable` falls. The raw figure, since `in_use` moves in steps whenever `memory.stat` is read
-/// again, and a step is no rate.
-fn decline(state: &State, total: Bytes, now: Monotonic) -> Bytes {
-    let falling = state.available.decline(now).map_or(Bytes::ZERO, positive);
-    if falling.0 < total.0 / NOISE_PART { Bytes::ZERO } else { falling }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //!   workload that runs into a limit of its own: taking memory from others would not help it ([`signals`]).
 //! * Faults that add a page to a growing workload are a model being loaded, not thrash ([`thrash`]).
 
+pub mod forecast;
 pub(crate) mod headroom;
 pub(crate) mod observe;
 pub(crate) mod signals;
@@ -19,12 +20,16 @@ pub(crate) mod stall;
 pub(crate) mod thrash;
 pub mod tier;
 
+use self::forecast::{Forecast, Unknown};
 use crate::config::Config;
 use crate::plan::Assessment;
 use crate::roles;
 use crate::sample::Sample;
 use crate::state::State;
 use crate::units::{Bytes, Share, Span};
+
+/// A rate across a longer time without readings is history, unless the pace of calm is slower still.
+const CONTINUOUS: Span = Span::secs(1);
 
 /// An assessment with the intermediate figures that decide needs and nobody else.
 pub(crate) struct Assessed {
@@ -73,9 +78,12 @@ pub(crate) fn time_for(bytes: Bytes, rate: Bytes) -> Option<Span> {
 pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Assessed {
     observe::observe(state, sample);
     let growth = observe::growth(state, sample);
-    let memory = headroom::memory(config, state, sample, &growth);
+    let decline = decline(config, state, sample);
+    let falling = decline.map_or(Bytes::ZERO, |(rate, _)| rate);
+    let memory = headroom::memory(config, sample, &growth, falling);
     let used = memory.and_then(|m| Share::of(m.used().0, m.total.0));
-    let forecast = memory.and_then(|m| time_for(m.headroom, m.decline));
+    let forecast =
+        memory.map_or(Forecast::Unknown(Unknown::Gap), |m| forecast::forecast(state, sample, &m, decline));
     let stall = stall::stall(config, state, sample);
     let thrash = thrash::thrash(config, state, sample, &growth);
     let now = signals::Signals { used, forecast, stall, thrash };
@@ -94,6 +102,12 @@ pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Ass
         growth,
     };
     Assessed { report, memory }
+}
+
+fn decline(config: &Config, state: &State, sample: &Sample) -> forecast::Fall {
+    let meminfo = sample.host.meminfo.ok_or(Unknown::Gap)?;
+    let patience = Span(config.pace.calm.0.saturating_mul(2)).max(CONTINUOUS);
+    forecast::decline(state, meminfo.total, sample.at, patience)
 }
 
 /// Whether anybody's stall is of our own making at the moment.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::join::join;
-use crate::sample::{Sample, Workload, WorkloadId};
+use crate::sample::{Meminfo, Sample, Workload, WorkloadId};
 use crate::state::{State, Track};
 use crate::units::{Bytes, Monotonic, Span};
 
@@ -12,18 +12,33 @@ use crate::units::{Bytes, Monotonic, Span};
 const FORGET: Span = Span::secs(30);
 
 pub(crate) fn observe(state: &mut State, sample: &Sample) {
-    if let Some(meminfo) = sample.host.meminfo {
-        state.available.push(sample.at, meminfo.available.0);
-    }
     if let Some(psi) = sample.host.psi {
         state.host_psi.push_counter(sample.at, psi.some_us);
     }
     welcome(state, sample);
+    let armed = state.gate.armed();
+    let mut zram = Bytes::ZERO;
     for (_, workload, track) in join(&sample.workloads, &mut state.workloads) {
         track.seen = sample.at;
         take(track, workload, sample.at);
+        if let Some(probes) = workload.probes.filter(|_| armed) {
+            track.minor_faults.push_counter(sample.at, probes.minor_faults);
+        }
+        zram = zram + track.swap_ram;
+    }
+    if let Some(meminfo) = &sample.host.meminfo {
+        host(state, meminfo, zram, sample.at);
     }
     state.workloads.retain(|_, track| sample.at.since(track.seen) < FORGET && sample.at >= track.seen);
+}
+
+fn host(state: &mut State, meminfo: &Meminfo, zram: Bytes, at: Monotonic) {
+    state.available.push(at, meminfo.available.0);
+    state.file.push(at, meminfo.file.0);
+    if meminfo.swap_total > Bytes::ZERO {
+        state.swapped.push(at, meminfo.swap_total.saturating_sub(meminfo.swap_free).0);
+        state.with_swap.push(at, (meminfo.available + meminfo.swap_free + zram).0);
+    }
 }
 
 fn welcome(state: &mut State, sample: &Sample) {
@@ -36,6 +51,7 @@ fn welcome(state: &mut State, sample: &Sample) {
 
 fn take(track: &mut Track, workload: &Workload, at: Monotonic) {
     track.swap = workload.swap.unwrap_or(track.swap);
+    track.swap_ram = workload.swap_ram.unwrap_or(track.swap_ram);
     if let Some(current) = workload.current {
         track.usage.push(at, (current + track.swap).0);
     }

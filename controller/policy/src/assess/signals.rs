@@ -1,17 +1,18 @@
 //! What each signal says about the tier. They are never blended: the worst one decides and is named.
 
+use super::forecast::Forecast;
 use crate::config::{HostThresholds, Threshold};
 use crate::plan::{Evidence, Tier};
-use crate::units::{Share, Span};
+use crate::units::Share;
 
 /// A signal of stall or thrash is over only below this share of the threshold that it crossed.
 const EXIT: Share = Share::percent(70);
 
-/// The signals of one moment; `None` is "not known" or, for the forecast, "not filling".
+/// The signals of one moment; `None` is "not known".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signals {
     pub(crate) used: Option<Share>,
-    pub(crate) forecast: Option<Span>,
+    pub(crate) forecast: Forecast,
     pub(crate) stall: Option<Share>,
     pub(crate) thrash: Option<u64>,
 }
@@ -39,8 +40,8 @@ impl Signals {
             return Some(Evidence::Used { share, threshold: threshold.used });
         }
         let limit = threshold.forecast?;
-        let left = self.forecast.filter(|&f| f < limit)?;
-        Some(Evidence::Forecast { left, threshold: limit })
+        let Forecast::In { left, source } = self.forecast else { return None };
+        (left < limit).then_some(Evidence::Forecast { left, source, threshold: limit })
     }
 
     /// Stall or thrash: what the shortage does to the protected.
@@ -68,7 +69,8 @@ impl Signals {
         let strain_over = tier > self.corroborated(host)
             || (self.stall.is_none_or(|s| s < scaled(threshold.stall))
                 && self.thrash.zip(thrash_limit(host, tier)).is_none_or(|(t, limit)| t < exit(limit)));
-        let forecast_over = self.forecast.zip(threshold.forecast).is_none_or(|(left, limit)| left >= limit);
+        let forecast_over =
+            self.forecast.left().zip(threshold.forecast).is_none_or(|(left, limit)| left >= limit);
         self.used.is_some_and(|u| u < threshold.leave) && forecast_over && strain_over
     }
 }
@@ -101,9 +103,15 @@ pub(crate) fn threshold(host: &HostThresholds, tier: Tier) -> Option<&Threshold>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assess::forecast::Source;
+    use crate::units::Span;
 
     const CALM: Signals =
-        Signals { used: Some(Share::percent(50)), forecast: None, stall: None, thrash: None };
+        Signals { used: Some(Share::percent(50)), forecast: Forecast::NotFilling, stall: None, thrash: None };
+
+    fn within(span: Span) -> Forecast {
+        Forecast::In { left: span, source: Source::Available }
+    }
 
     fn check(signals: Signals, tier: Tier) {
         assert_eq!(signals.tier(&HostThresholds::default()).0, tier, "{signals:?}");
@@ -115,8 +123,8 @@ mod tests {
         check(CALM, Tier::Normal);
         check(used(80), Tier::Elevated);
         check(used(95), Tier::Critical);
-        check(Signals { forecast: Some(Span::millis(2999)), ..used(82) }, Tier::Critical);
-        check(Signals { forecast: Some(Span::secs(10)), ..CALM }, Tier::Normal);
+        check(Signals { forecast: within(Span::millis(2999)), ..used(82) }, Tier::Critical);
+        check(Signals { forecast: within(Span::secs(10)), ..CALM }, Tier::Normal);
         check(Signals { stall: Some(Share::percent(20)), ..used(86) }, Tier::Critical);
         check(Signals { thrash: Some(9000), ..used(99) }, Tier::Emergency);
     }

@@ -99,6 +99,7 @@ fn down(state: &mut TierState, host: &HostThresholds, signals: &Signals, at: Mon
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assess::forecast::{Forecast, Source};
     use crate::units::Share;
 
     fn used(percent: u32) -> Signals {
@@ -123,7 +124,8 @@ mod tests {
     #[test]
     fn exhaustion_within_the_second_does_not_wait() {
         assert_eq!(run(&[(0, used(98))]), [Tier::Emergency]);
-        let soon = Signals { forecast: Some(Span::millis(900)), ..used(70) };
+        let forecast = Forecast::In { left: Span::millis(900), source: Source::Available };
+        let soon = Signals { forecast, ..used(70) };
         assert_eq!(run(&[(0, soon)]), [Tier::Emergency]);
     }
 

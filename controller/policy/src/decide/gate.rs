@@ -26,7 +26,7 @@ pub(crate) fn arm(turn: &mut Turn<'_>) {
 }
 
 fn due(turn: &Turn<'_>, memory: &Memory) -> bool {
-    let soon = turn.assessed.report.forecast.is_some_and(|left| left < ARM_AHEAD);
+    let soon = turn.assessed.report.forecast.left().is_some_and(|left| left < ARM_AHEAD);
     let near = memory.above(turn.config.host.elevated.leave, memory.decline, NEAR).0 > 0;
     near && (soon || turn.tier() >= Tier::Constrained)
 }

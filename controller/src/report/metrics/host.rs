@@ -35,9 +35,9 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "plimsoll_forecast_seconds",
-        help: "Time until exhaustion at the present growth; absent while it does not grow.",
+        help: "Time until exhaustion at the present growth; absent while it does not fill or nobody can say.",
         kind: Gauge,
-        samples: |state, out| with(state, |now| maybe(out, now.forecast.map(Span::as_secs_f64))),
+        samples: |state, out| with(state, |now| maybe(out, now.forecast.left().map(Span::as_secs_f64))),
     },
     Family {
         name: "plimsoll_stall_ratio",
