@@ -19,6 +19,8 @@ pub(crate) struct Holding {
     pub(crate) swappable: Bytes,
     /// What its death gives back to headroom.
     pub(crate) killable: Bytes,
+    /// What `memory.current` and `memory.swap.current` will fall by when it dies.
+    pub(crate) at_death: Bytes,
     /// What is in swap: it comes back when the workload runs on.
     pub(crate) swapped: Bytes,
     /// Below this `memory.high` can't get it, only torment it.
@@ -32,7 +34,8 @@ impl Holding {
         let swapped = workload.swap.unwrap_or_default();
         let Some(stat) = &workload.stat else {
             let floor = current + ladder.floor_margin;
-            return Some(Self { current, killable: current, swapped, floor, ..Self::default() });
+            let at_death = current + swapped;
+            return Some(Self { current, killable: current, at_death, swapped, floor, ..Self::default() });
         };
         let file = stat.file.saturating_sub(stat.shmem);
         let fixed_kernel = stat.kernel.saturating_sub(stat.slab_reclaimable);
@@ -41,14 +44,22 @@ impl Holding {
         let swappable =
             resident.saturating_sub(stat.unevictable).min(swap_free).min(swap_room(workload, swapped));
         let locked_file = stat.unevictable.min(file);
+        let alone = anon + Bytes(stat.shmem.0 / 2) + fixed_kernel;
         Some(Self {
             current,
             file: file.saturating_sub(locked_file),
             swappable,
-            killable: anon + Bytes(stat.shmem.0 / 2) + fixed_kernel + workload.swap_ram.unwrap_or_default(),
+            killable: alone + workload.swap_ram.unwrap_or_default(),
+            at_death: alone + swapped,
             swapped,
             floor: resident.saturating_sub(swappable) + locked_file + fixed_kernel + ladder.floor_margin,
         })
+    }
+
+    /// One step of a throttle.
+    pub(crate) fn squeeze(&self, ladder: &Ladder) -> Bytes {
+        let room = self.current.saturating_sub(self.floor);
+        room.min(self.current.share(ladder.throttle_step)).min(self.swappable)
     }
 
     /// Anon that may be taken from a workload that runs and grows by so much a second. What it took lately is in use, and would only

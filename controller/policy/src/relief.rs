@@ -5,6 +5,7 @@ use crate::assess::observe::positive;
 use crate::assess::per;
 use crate::config::Ladder;
 use crate::holding::Holding;
+use crate::learned::Estimate;
 use crate::sample::Rung;
 use crate::state::Track;
 use crate::units::{Bytes, Monotonic, Span};
@@ -24,6 +25,7 @@ pub(crate) struct Candidate<'a> {
     pub(crate) holding: Holding,
     pub(crate) track: &'a Track,
     pub(crate) growth: i64,
+    pub(crate) at: Monotonic,
 }
 
 /// What a rung gives.
@@ -46,11 +48,9 @@ impl Candidate<'_> {
     /// What `rung` would give from now on. A workload that is already on it or above has stopped growing.
     pub(crate) fn relief(&self, rung: Rung, within: Span, ladder: &Ladder) -> Relief {
         let bytes = match rung {
-            Rung::Free | Rung::Offload => Bytes::ZERO,
-            Rung::Trim => self.reclaimed(self.holding.trimmable(self.growth), within),
-            Rung::Throttle => self.reclaimed(self.squeeze(ladder), within),
-            Rung::Freeze => self.reclaimed(self.holding.swappable, within),
-            Rung::Kill => self.holding.killable,
+            // Late is better than never, for what comes last.
+            Rung::Kill => self.estimate(rung).in_the_end(self.promised(rung, ladder)),
+            _ => self.estimate(rung).within(self.promised(rung, ladder), within),
         };
         let growth = match rung {
             Rung::Free | Rung::Trim | Rung::Offload => Bytes::ZERO,
@@ -60,10 +60,20 @@ impl Candidate<'_> {
         Relief { bytes, growth }
     }
 
-    /// One step of a throttle.
-    pub(crate) fn squeeze(&self, ladder: &Ladder) -> Bytes {
-        let room = self.holding.current.saturating_sub(self.holding.floor);
-        room.min(self.holding.current.share(ladder.throttle_step)).min(self.holding.swappable)
+    /// What `rung` would free if all went as it looks.
+    pub(crate) fn promised(&self, rung: Rung, ladder: &Ladder) -> Bytes {
+        match rung {
+            Rung::Free | Rung::Offload => Bytes::ZERO,
+            Rung::Trim => self.holding.trimmable(self.growth),
+            Rung::Throttle => self.holding.squeeze(ladder),
+            Rung::Freeze => self.holding.swappable,
+            Rung::Kill => self.holding.killable,
+        }
+    }
+
+    /// What is to be expected of `rung`, by its outcomes on this workload so far.
+    pub(crate) fn estimate(&self, rung: Rung) -> Estimate {
+        self.track.learned.on(rung, self.at)
     }
 
     /// Whether a limit would be no brake: it holds what has nowhere else to go, but with swap the workload goes on
@@ -75,12 +85,6 @@ impl Candidate<'_> {
     fn brakeable(&self) -> Bytes {
         let growth = positive(self.growth);
         if growth < SLOW { Bytes::ZERO } else { growth }
-    }
-
-    /// How much of `wanted` reclaim brings within the time, by what it brought before.
-    fn reclaimed(&self, wanted: Bytes, within: Span) -> Bytes {
-        let learned = &self.track.learned;
-        wanted.share(learned.ratio).min(per(learned.per_second, within))
     }
 }
 

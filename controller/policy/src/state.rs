@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::assess::tier::TierState;
 use crate::history::Trend;
+use crate::learned::{Learned, Rest};
 use crate::plan::{Evidence, Gate};
 use crate::sample::{Rung, WorkloadId};
-use crate::units::{Bytes, Monotonic, Share};
+use crate::units::{Bytes, Monotonic};
 
 /// What the policy remembers. The default is that of a start: no history, nothing held.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub struct State {
     pub host_psi: Trend,
     /// Every workload seen lately.
     pub workloads: BTreeMap<WorkloadId, Track>,
+    /// What was learned of paths that have no workload at the moment.
+    pub known: BTreeMap<String, Learned>,
     /// The gate as the last plan left it: a workload found frozen that was a target was stopped by it.
     pub gate: Gate,
     /// When the gate was last called for.
@@ -72,8 +75,12 @@ pub struct Track {
     pub scan: Trend,
     /// `pgsteal`, pages.
     pub steal: Trend,
-    /// What reclaim of it was worth.
+    /// What actions on it were worth.
     pub learned: Learned,
+    /// Reclaim that brought nothing lately.
+    pub rest: Rest,
+    /// Reclaim that is under way.
+    pub asked: Option<Asked>,
     /// What is being done to it.
     pub held: Held,
     /// How often lately.
@@ -82,25 +89,17 @@ pub struct Track {
     pub no_throttle: Monotonic,
 }
 
-/// What `memory.reclaim` of a workload was worth, from the outcomes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Learned {
-    /// Freed of what was asked.
-    pub ratio: Share,
-    /// Freed per second.
+/// A reclaim whose end has not been heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// When it was asked for.
+    pub at: Monotonic,
+    /// The budget.
+    pub budget: Bytes,
+    /// What it was to bring into headroom: clean page cache is there already.
+    pub promised: Bytes,
+    /// How fast.
     pub per_second: Bytes,
-    /// Fruitless reclaims in a row.
-    pub fruitless: u32,
-    /// Not worth another try before this.
-    pub rest_until: Monotonic,
-}
-
-impl Default for Learned {
-    /// Priors: all of what looks reclaimable, at the pace of a plain SSD. Outcomes correct both quickly.
-    fn default() -> Self {
-        Self { ratio: Share::ONE, per_second: Bytes::mib(200), fruitless: 0, rest_until: Monotonic(0) }
-    }
 }
 
 /// What is being done to a workload, since when and why.
@@ -121,6 +120,8 @@ pub struct Held {
     pub high: Option<Bytes>,
     /// `memory.low`, of a protected workload.
     pub low: Option<Bytes>,
+    /// On kill: what it was to free, in memory and swap.
+    pub promised: Bytes,
     /// Growth when it was braked: what it would do if it were let go.
     pub growth: i64,
     /// The lease of a throttle.

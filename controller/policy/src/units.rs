@@ -121,6 +121,12 @@ impl Span {
         Self::millis(n * 1000)
     }
 
+    /// The sum, or the longest span where that is more.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// In seconds, for rates.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a span of 104 days is exact, and rates need no more")]

@@ -29,7 +29,7 @@ pub(crate) fn observe(state: &mut State, sample: &Sample) {
     if let Some(meminfo) = &sample.host.meminfo {
         host(state, meminfo, zram, sample.at);
     }
-    state.workloads.retain(|_, track| sample.at.since(track.seen) < FORGET && sample.at >= track.seen);
+    state.forget(|track| sample.at.since(track.seen) < FORGET && sample.at >= track.seen);
 }
 
 fn host(state: &mut State, meminfo: &Meminfo, zram: Bytes, at: Monotonic) {
@@ -44,7 +44,7 @@ fn host(state: &mut State, meminfo: &Meminfo, zram: Bytes, at: Monotonic) {
 fn welcome(state: &mut State, sample: &Sample) {
     if join(&sample.workloads, &state.workloads).count() < sample.workloads.len() {
         for id in sample.workloads.keys() {
-            state.workloads.entry(id.clone()).or_default();
+            state.welcome(id);
         }
     }
 }

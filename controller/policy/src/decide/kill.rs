@@ -11,13 +11,10 @@ use crate::roles;
 use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Share, Span};
 
-/// From the decision to the first memory: second look, signals, a loaded machine.
-const KILL_TAKES: Span = Span::millis(400);
-/// Exits give memory back at about this rate, in bytes per second: 0.25 to 0.32 s for 400 MiB on an emulated machine, plain
-/// ones are five times as fast.
-const EXIT_RATE: Bytes = Bytes::mib(1024);
 /// The protected are given room for this much growth.
 const AHEAD: Span = Span::secs(2);
+/// However long a kill takes, it is not begun earlier than this before exhaustion.
+const LONGEST: Span = Span::millis(2400);
 /// What those lack at least who thrash although the level is not that high.
 const LACKING_PERCENT: u32 = 2;
 /// Two readings this far apart are still one story: twice the default pace of calm.
@@ -40,7 +37,7 @@ pub(crate) fn consider(turn: &mut Turn<'_>) {
     if gentler >= needed {
         return;
     }
-    if let Some((id, expected)) = first(turn) {
+    if let Some(Victim { id, bytes: expected, .. }) = first(turn) {
         let evidence =
             turn.because([Evidence::NothingGentler { gentler, needed }, Evidence::Yield { expected }]);
         turn.put(&id, Rung::Kill, evidence);
@@ -52,7 +49,7 @@ pub(crate) fn consider(turn: &mut Turn<'_>) {
 fn needed(turn: &Turn<'_>, memory: &Memory) -> Bytes {
     let above = memory.above(turn.config.host.emergency.leave, memory.protected_growth, AHEAD);
     let lacking = if panics(turn) || stalls(turn) { part(memory, LACKING_PERCENT) } else { Bytes::ZERO };
-    above.max(lacking).saturating_sub(turn.pending())
+    above.max(lacking).saturating_sub(turn.pending(AHEAD))
 }
 
 /// Refaults of the protected at the rate of an emergency.
@@ -98,8 +95,7 @@ fn swappable(turn: &Turn<'_>, memory: &Memory) -> Bytes {
 
 /// How long before exhaustion the kill has to begin.
 fn kill_takes(turn: &Turn<'_>) -> Span {
-    let exit = first(turn).and_then(|(_, killable)| time_for(killable, EXIT_RATE)).unwrap_or_default();
-    Span(KILL_TAKES.0.saturating_add(exit.0.min(AHEAD.0)))
+    first(turn).map_or(Span::ZERO, |victim| victim.takes.min(LONGEST))
 }
 
 /// Where the protected can't be seen to suffer, they are taken to.
@@ -137,20 +133,32 @@ fn gentler(turn: &Turn<'_>, memory: &Memory) -> Bytes {
     sum
 }
 
-/// The first victim whose death would give something back, if no other kill is under way.
-fn first(turn: &Turn<'_>) -> Option<(WorkloadId, Bytes)> {
+/// Who would be killed.
+struct Victim {
+    id: WorkloadId,
+    /// What its death gives back to headroom.
+    bytes: Bytes,
+    /// From the decision until it is there.
+    takes: Span,
+}
+
+/// The first victim whose death would give something back, if no other kill is under way. One that was killed and did not die in
+/// time is on its last rung: the next one's turn has come.
+fn first(turn: &Turn<'_>) -> Option<Victim> {
     if turn.held(|r| r == Rung::Kill).any(|(_, w, t)| turn.kill_in_flight(w, t)) {
         return None;
     }
     victims(turn, Rung::Kill, AHEAD, Bytes::ZERO).into_iter().find_map(|id| {
         let (workload, track) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))?;
-        let killable = turn.candidate(&id, workload, track, Bytes::ZERO)?.holding.killable;
+        let candidate = turn.candidate(&id, workload, track, Bytes::ZERO)?;
+        let bytes = candidate.relief(Rung::Kill, AHEAD, &turn.config.ladder).bytes;
+        let takes = candidate.estimate(Rung::Kill).takes(bytes);
         let open = roles::allows(turn.config, workload, Rung::Kill) && track.held.rung < Rung::Kill;
-        (open && killable >= CRUMBS).then_some((id, killable))
+        (open && bytes >= CRUMBS).then_some(Victim { id, bytes, takes })
     })
 }
 
 /// Whether this workload is the one that would be killed.
 pub(crate) fn is_next(turn: &Turn<'_>, id: &WorkloadId) -> bool {
-    first(turn).is_some_and(|(first, _)| first == *id)
+    first(turn).is_some_and(|victim| victim.id == *id)
 }

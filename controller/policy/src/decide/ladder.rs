@@ -64,11 +64,12 @@ fn strongest(tier: Tier) -> Option<Rung> {
 fn need(turn: &Turn<'_>, memory: &Memory) -> Need {
     let falling = residual(memory, turn.just_stopped());
     let host = &turn.config.host;
-    let above = |share, growth| memory.above(share, growth, BRAKE_AHEAD).saturating_sub(turn.pending());
+    let above =
+        |share, growth, within| memory.above(share, growth, BRAKE_AHEAD).saturating_sub(turn.pending(within));
     let left = time_for(memory.headroom, falling).unwrap_or(HORIZON);
     Need {
-        calm: above(host.elevated.leave, Bytes::ZERO),
-        brake: above(host.constrained.leave, falling),
+        calm: above(host.elevated.leave, Bytes::ZERO, HORIZON),
+        brake: above(host.constrained.leave, falling, BRAKE_AHEAD),
         free: free_wanted(memory),
         within: left.clamp(BRAKE_AHEAD, HORIZON),
         swap: memory.swap_free,
@@ -120,6 +121,10 @@ fn choose(
     let now = candidate.track.held.rung;
     let relief = |rung| candidate.relief(rung, need.within, &turn.config.ladder);
     let soon = |rung| candidate.relief(rung, BRAKE_AHEAD, &turn.config.ladder);
+    let in_the_end = |candidate: &Candidate<'_>| {
+        let lag = candidate.estimate(Rung::Freeze).worth.lag;
+        candidate.relief(Rung::Freeze, BRAKE_AHEAD.saturating_add(lag), &turn.config.ladder).total()
+    };
     let mut best = (now, relief(now));
     for rung in [Rung::Trim, Rung::Throttle, Rung::Freeze] {
         // A brake is for the next moment, so what gentler rungs bring later does not count against it.
@@ -136,7 +141,7 @@ fn choose(
         if rung > now && rung <= reach && open(turn, workload, candidate, rung) {
             let given = if brakes { soon(rung) } else { relief(rung) };
             // Where nothing is enough, what is reclaimed must at least not come back: a frozen one can't refault.
-            let keeps = rung == Rung::Freeze && given.bytes >= CRUMBS && given.total() == has;
+            let keeps = rung == Rung::Freeze && given.bytes >= CRUMBS && in_the_end(candidate) >= has;
             if worthwhile(given) && (keeps || given.total() > has) {
                 best = (rung, relief(rung));
             }

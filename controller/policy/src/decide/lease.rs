@@ -4,7 +4,7 @@
 use super::Turn;
 use crate::holding::Holding;
 use crate::plan::{Evidence, Tier};
-use crate::relief::{Candidate, SLOW};
+use crate::relief::SLOW;
 use crate::roles;
 use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::{Lease, Track};
@@ -127,9 +127,8 @@ pub(crate) fn set_high(turn: &mut Turn<'_>) {
         let Some(workload) = turn.sample.workloads.get(&id) else { continue };
         let Some(holding) = Holding::of(workload, swap_free, &turn.config.ladder) else { continue };
         let Some(track) = turn.state.workloads.get_mut(&id) else { continue };
-        let candidate = Candidate { holding, track, growth: 0 };
         // While only growth is the matter the limit is where the workload stands: nothing has to be squeezed out.
-        let step = if short { candidate.squeeze(&turn.config.ladder) } else { Bytes::ZERO };
+        let step = if short { holding.squeeze(&turn.config.ladder) } else { Bytes::ZERO };
         let lower = holding.current.saturating_sub(step).max(holding.floor);
         let due = short && at.since(track.held.lease.stepped) >= STEP;
         let high = match track.held.high {

@@ -2,16 +2,10 @@
 
 use super::Turn;
 use crate::plan::{Act, ActResult, Evidence, Outcome, Tier};
+use crate::relief::CRUMBS;
 use crate::sample::{Rung, WorkloadId};
-use crate::state::{Learned, Track};
-use crate::units::{Bytes, Monotonic, Share, Span};
-
-/// Rest after a fruitless reclaim; doubles with each further one.
-const REST: Span = Span::millis(500);
-/// It doubles at most this often.
-const RESTS: u32 = 6;
-/// Less freed than this part of what was asked is fruitless.
-const FRUITLESS: Share = Share::percent(10);
+use crate::state::Track;
+use crate::units::Limit;
 
 pub(crate) fn settle(turn: &mut Turn<'_>) {
     for outcome in &turn.sample.outcomes {
@@ -21,16 +15,41 @@ pub(crate) fn settle(turn: &mut Turn<'_>) {
 }
 
 fn take(turn: &mut Turn<'_>, outcome: &Outcome) {
+    learn(turn, outcome);
+    let withdrawn = outcome.result == ActResult::Withdrawn && matches!(outcome.act, Act::Freeze | Act::Kill);
+    if withdrawn && turn.state.workloads.get(&outcome.workload).is_some_and(|t| matches(t, outcome)) {
+        withdraw(turn, &outcome.workload);
+    }
+}
+
+/// What the outcome says of the next time. A kill that did not end in time has freed what it has freed, and took too long.
+fn learn(turn: &mut Turn<'_>, outcome: &Outcome) {
     let at = turn.at();
+    let current = turn.sample.workloads.get(&outcome.workload).and_then(|w| w.current);
     let Some(track) = turn.state.workloads.get_mut(&outcome.workload) else { return };
-    match (outcome.act, &outcome.result) {
-        (Act::Reclaim(asked), ActResult::Done | ActResult::Partial) => {
-            if let Some(freed) = outcome.freed {
-                track.learned.take(asked, freed, outcome.took, at);
+    if let Act::Reclaim(_) = outcome.act {
+        track.asked = None;
+    }
+    if !matches!(outcome.result, ActResult::Done | ActResult::Partial) {
+        return;
+    }
+    let Outcome { took, freed, .. } = *outcome;
+    match (outcome.act, freed) {
+        (Act::Reclaim(asked), Some(freed)) => {
+            let frozen = track.held.rung == Rung::Freeze && outcome.begun >= track.held.since;
+            let rung = if frozen { Rung::Freeze } else { Rung::Trim };
+            track.learned.reclaimed(rung, asked, freed, took, at);
+            track.rest.take(asked, freed, at);
+        }
+        (Act::High(Limit::Bytes(limit)), Some(freed)) => {
+            let asked = freed + current.unwrap_or_default().saturating_sub(limit);
+            if asked >= CRUMBS {
+                track.learned.reclaimed(Rung::Throttle, asked, freed, took, at);
             }
         }
-        (Act::Freeze | Act::Kill, ActResult::Withdrawn) if matches(track, outcome) => {
-            withdraw(turn, &outcome.workload);
+        (Act::Freeze, _) => track.learned.froze(took, at),
+        (Act::Kill, freed) if matches(track, outcome) => {
+            track.learned.killed(track.held.promised, freed, took, at);
         }
         _ => {}
     }
@@ -55,23 +74,6 @@ fn matches(track: &Track, outcome: &Outcome) -> bool {
     track.held.rung == rung && outcome.begun >= track.held.since
 }
 
-impl Learned {
-    /// A moving average with the weight on the newest: conditions change within seconds.
-    fn take(&mut self, asked: Bytes, freed: Bytes, took: Span, at: Monotonic) {
-        let Some(ratio) = Share::of(freed.0.min(asked.0), asked.0) else { return };
-        self.ratio = Share(self.ratio.0 / 2 + ratio.0 / 2).min(Share::ONE);
-        let speed = u128::from(freed.0) * 1_000_000_000 / u128::from(took.0.max(1_000_000));
-        let speed = u64::try_from(speed).unwrap_or(u64::MAX);
-        self.per_second = Bytes(self.per_second.0 / 2 + speed / 2);
-        if ratio >= FRUITLESS {
-            self.fruitless = 0;
-            return;
-        }
-        self.rest_until = at + Span(REST.0 << self.fruitless.min(RESTS));
-        self.fruitless = (self.fruitless + 1).min(RESTS);
-    }
-}
-
 /// A target of the gate that is found frozen was stopped by it: the plan takes it over instead of thawing it.
 fn adopt(turn: &mut Turn<'_>) {
     let stopped = |id: &WorkloadId| {
@@ -83,25 +85,5 @@ fn adopt(turn: &mut Turn<'_>) {
         let growth = Evidence::Growth { bytes_per_second: turn.growth(&id) };
         let evidence = turn.because([growth]);
         turn.put(&id, Rung::Freeze, evidence);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn yields_are_learned_and_fruitless_reclaim_rests() {
-        let mut learned = Learned::default();
-        learned.take(Bytes::mib(64), Bytes::mib(32), Span::secs(1), Monotonic(0));
-        assert_eq!((learned.ratio, learned.per_second), (Share::percent(75), Bytes::mib(116)));
-        let mut rests = Vec::new();
-        for _ in 0..3 {
-            learned.take(Bytes::mib(64), Bytes::ZERO, Span::secs(1), Monotonic(0));
-            rests.push(learned.rest_until.0 / 1_000_000);
-        }
-        assert_eq!(rests, [500, 1000, 2000]);
-        learned.take(Bytes::mib(64), Bytes::mib(64), Span::millis(1), Monotonic(0));
-        assert_eq!(learned.fruitless, 0);
     }
 }

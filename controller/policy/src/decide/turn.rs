@@ -1,5 +1,7 @@
 //! One pass's decisions in the making: what is known, and the state that they are kept in.
 
+use std::ops::Add;
+
 use crate::assess::observe::positive;
 use crate::assess::{Assessed, Memory};
 use crate::config::Config;
@@ -76,9 +78,9 @@ impl<'a> Turn<'a> {
         swap_free: Bytes,
     ) -> Option<Candidate<'t>> {
         let holding = Holding::of(workload, swap_free, &self.config.ladder)?;
-        let growth = self.growth(id);
-        let braked = brake_holds(track, workload.frozen, growth, self.at(), self.grace());
-        Some(Candidate { holding, track, growth: if braked { 0 } else { growth } })
+        let (at, growth) = (self.at(), self.growth(id));
+        let braked = brake_holds(track, workload.frozen, growth, at, self.grace());
+        Some(Candidate { holding, track, growth: if braked { 0 } else { growth }, at })
     }
 
     /// Growth that is still in the rate of decline although it has just been stopped.
@@ -90,19 +92,30 @@ impl<'a> Turn<'a> {
             .sum()
     }
 
-    /// Bytes that kills under way are about to give back.
-    pub(crate) fn pending(&self) -> Bytes {
-        self.held(|r| r == Rung::Kill)
+    /// Bytes that come within the time although no rung stands for them any more: of kills under way, and of reclaims whose
+    /// workload was let go.
+    pub(crate) fn pending(&self, within: Span) -> Bytes {
+        let dying: Bytes = self
+            .held(|r| r == Rung::Kill)
             .filter(|(_, w, t)| self.kill_in_flight(w, t))
-            .filter_map(|(_, w, _)| Holding::of(w, Bytes::ZERO, &self.config.ladder))
-            .map(|h| h.killable)
-            .sum()
+            .filter_map(|(id, w, t)| self.candidate(id, w, t, Bytes::ZERO))
+            .map(|c| c.relief(Rung::Kill, within, &self.config.ladder).bytes)
+            .sum();
+        let free = self.state.workloads.values().filter(|t| t.held.rung == Rung::Free);
+        free.map(|t| t.arriving(self.at(), within)).fold(dying, Bytes::add)
     }
 
     pub(crate) fn kill_in_flight(&self, workload: &Workload, track: &Track) -> bool {
         track.held.rung == Rung::Kill
             && workload.populated != Some(false)
             && self.at().since(track.held.since) < self.config.ladder.kill_deadline
+    }
+
+    /// What a kill is to free, for its outcome to be held against.
+    fn promised(&self, id: &WorkloadId, rung: Rung) -> Bytes {
+        let workload = self.sample.workloads.get(id).filter(|_| rung == Rung::Kill);
+        let holding = workload.and_then(|w| Holding::of(w, Bytes::ZERO, &self.config.ladder));
+        holding.map_or(Bytes::ZERO, |h| h.at_death)
     }
 
     /// The assessment's evidence with more behind it.
@@ -113,6 +126,7 @@ impl<'a> Turn<'a> {
     /// Puts a workload on a rung. Nothing happens where it is on it already.
     pub(crate) fn put(&mut self, id: &WorkloadId, rung: Rung, evidence: Vec<Evidence>) {
         let (at, growth, hold) = (self.at(), self.growth(id), self.config.ladder.hold);
+        let promised = self.promised(id, rung);
         let Some(track) = self.state.workloads.get_mut(id) else { return };
         if track.held.rung == rung {
             return;
@@ -131,6 +145,7 @@ impl<'a> Turn<'a> {
             until: if rung >= Rung::Throttle { track.held.until } else { at },
             high: None,
             low: track.held.low,
+            promised,
             growth: if rung >= Rung::Throttle { track.held.growth } else { 0 },
             lease: Lease::default(),
             trimmed: track.held.trimmed,

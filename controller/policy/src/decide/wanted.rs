@@ -1,12 +1,15 @@
 //! The plan in the words of the cgroup files: what each rung means for `high`, `low`, `frozen`, `kill`, `reclaim`.
 
+use std::collections::BTreeMap;
+
 use super::Turn;
+use super::ladder::free_wanted;
 use super::lease::set_high;
 use crate::holding::Holding;
 use crate::plan::{Plan, Tier, Wanted};
-use crate::relief::CRUMBS;
-use crate::sample::{Rung, Trigger, Workload, WorkloadId};
-use crate::state::{Held, Track};
+use crate::relief::{CRUMBS, Candidate, HORIZON};
+use crate::sample::{Preference, Rung, Trigger, WorkloadId};
+use crate::state::{Asked, Held, Track};
 use crate::units::{Bytes, Span};
 
 /// Growth that must not be missed between two calm passes, in bytes per second.
@@ -16,12 +19,14 @@ const TRIM_APART: Span = Span::millis(500);
 
 pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
     set_high(turn);
+    let budgets = budgets(turn);
     let mut plan = Plan { gate: turn.state.gate.clone(), next: next(turn), ..Plan::default() };
-    plan.workloads =
-        turn.tracked().map(|(id, w, t)| (id.clone(), wanted(&t.held, reclaim(turn, id, w, t)))).collect();
-    for (id, _) in plan.workloads.iter().filter(|(_, w)| w.reclaim.is_some()) {
-        if let Some(track) = turn.state.workloads.get_mut(id) {
-            track.held.trimmed = Some(turn.sample.at);
+    let budget = |id| budgets.get(id).map(|asked| asked.budget);
+    plan.workloads = turn.tracked().map(|(id, _, t)| (id.clone(), wanted(&t.held, budget(id)))).collect();
+    for (id, asked) in budgets {
+        if let Some(track) = turn.state.workloads.get_mut(&id) {
+            track.held.trimmed = Some(asked.at);
+            track.asked = Some(asked);
         }
     }
     plan
@@ -42,23 +47,62 @@ pub(crate) fn wanted(held: &Held, reclaim: Option<Bytes>) -> Wanted {
     }
 }
 
-/// The budget of this pass: what the calm target still lacks, as far as the rung may ask for it.
-fn reclaim(turn: &Turn<'_>, id: &WorkloadId, workload: &Workload, track: &Track) -> Option<Bytes> {
-    let memory = turn.memory().filter(|_| matches!(track.held.rung, Rung::Trim | Rung::Freeze))?;
-    let holding = Holding::of(workload, memory.swap_free, &turn.config.ladder)?;
-    let deficit = turn.assessed.report.deficit;
-    let free = super::ladder::free_wanted(&memory);
-    let frozen = track.held.rung == Rung::Freeze;
-    let from_anon = if frozen { holding.swappable } else { holding.trimmable(turn.growth(id)) };
-    let budget = from_anon.min(deficit).max(holding.file.min(free)).min(turn.config.ladder.reclaim_step);
-    let may = turn.tier() > Tier::Normal && workload.populated == Some(true) && rested(turn, track);
-    (may && budget >= CRUMBS.min(turn.config.ladder.reclaim_step) && budget > Bytes::ZERO).then_some(budget)
+/// What is asked of whom in this pass: of the lowest first, and together no more than calm still lacks.
+fn budgets(turn: &Turn<'_>) -> BTreeMap<WorkloadId, Asked> {
+    let mut budgets = BTreeMap::new();
+    let Some(memory) = turn.memory().filter(|_| turn.tier() > Tier::Normal) else { return budgets };
+    let under_way: Bytes =
+        turn.held(|r| r != Rung::Free).map(|(_, _, t)| t.arriving(turn.at(), HORIZON)).sum();
+    let coming = turn.pending(HORIZON) + under_way;
+    let mut order: Vec<_> = turn.held(|r| matches!(r, Rung::Trim | Rung::Freeze)).collect();
+    order.sort_by_key(|(id, w, _)| (w.spec.preference == Preference::Avoid, w.spec.priority, *id));
+    let mut lacking = Lacking {
+        bytes: turn.assessed.report.deficit.saturating_sub(coming),
+        free: free_wanted(&memory),
+        swap: memory.swap_free,
+    };
+    for (id, workload, track) in order {
+        if workload.populated != Some(true) || !rested(turn, track) {
+            continue;
+        }
+        let Some(candidate) = turn.candidate(id, workload, track, lacking.swap) else { continue };
+        if let Some(asked) = ask(turn, &candidate, &mut lacking) {
+            budgets.insert(id.clone(), asked);
+        }
+    }
+    budgets
+}
+
+/// What nobody has been asked for yet.
+struct Lacking {
+    bytes: Bytes,
+    free: Bytes,
+    swap: Bytes,
+}
+
+/// The kernel takes clean page cache first, which makes pages free and adds nothing to headroom.
+fn ask(turn: &Turn<'_>, candidate: &Candidate<'_>, lacking: &mut Lacking) -> Option<Asked> {
+    let ladder = &turn.config.ladder;
+    let Holding { file, .. } = candidate.holding;
+    let rung = candidate.track.held.rung;
+    let from_anon = candidate.promised(rung, ladder).min(lacking.bytes);
+    let budget = from_anon.max(file.min(lacking.free)).min(ladder.reclaim_step);
+    if budget < CRUMBS.min(ladder.reclaim_step) || budget == Bytes::ZERO {
+        return None;
+    }
+    let estimate = candidate.estimate(rung);
+    let anon = budget.saturating_sub(file);
+    let promised = estimate.in_the_end(anon);
+    lacking.bytes = lacking.bytes.saturating_sub(promised);
+    lacking.free = lacking.free.saturating_sub(budget);
+    lacking.swap = lacking.swap.saturating_sub(anon);
+    Some(Asked { at: turn.at(), budget, promised, per_second: estimate.worth.per_second })
 }
 
 fn rested(turn: &Turn<'_>, track: &Track) -> bool {
     let pace = if turn.tier() >= Tier::Constrained { Span::ZERO } else { TRIM_APART };
     let paced = track.held.trimmed.is_none_or(|last| turn.at().since(last) >= pace);
-    paced && turn.at() >= track.learned.rest_until
+    paced && turn.at() >= track.rest.until && track.under_way(turn.at()).is_none()
 }
 
 /// Soon while anything is going on; otherwise so that the fastest growth is seen at half of the headroom.

@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 
 use crate::config::Config;
 use crate::decide::wanted;
+use crate::learned::Learned;
 use crate::plan::{Finding, Gate, Plan, Tier};
 use crate::sample::{Sample, WorkloadId};
-use crate::state::{Held, Learned, State, Track};
+use crate::state::{Held, State, Track};
 
 /// What was held before the pass, and what reclaim was worth then. Only of those of whom there is something to say.
 #[derive(Default)]
@@ -36,7 +37,7 @@ impl Before {
     pub(crate) fn of(state: &State) -> Self {
         let other = Former::default();
         let telling = |t: &Track| t.held != other.held || t.learned != other.learned;
-        let former = |t: &Track| Former { held: t.held.clone(), learned: t.learned.clone() };
+        let former = |t: &Track| Former { held: t.held.clone(), learned: t.learned };
         let tracks = state.workloads.iter().filter(|(_, t)| telling(t));
         Self { of: tracks.map(|(id, t)| (id.clone(), former(t))).collect(), other }
     }

@@ -77,7 +77,7 @@ fn could_die(case: Case<'_>, workload: &Workload) -> bool {
 
 /// Whether it has anon that would fit into swap beside that of those whose turn came before, and gave well so far.
 fn could_shrink(case: Case<'_>, claimed: Bytes, id: &WorkloadId, workload: &Workload) -> bool {
-    let learned = &case.before.of_one(id).learned;
+    let learned = case.before.of_one(id).learned.on(Rung::Trim, case.sample.at).worth;
     let Some(stat) = workload.stat.filter(|_| workload.current.is_some()) else { return false };
     let swap = case.sample.host.meminfo.map_or(Bytes::ZERO, |m| m.swap_free);
     let room = match workload.swap_max {
