@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use plimsoll_policy::config::DryRun;
 
 const EXIT_CODES: &str = "Exit status:
   0  done
@@ -47,7 +48,8 @@ pub(crate) enum LogFormat {
 
 const RUN_EXAMPLES: &str = "Examples:
   plimsoll run --config /etc/plimsoll/plimsoll.yaml
-  plimsoll run --dry-run                              # decides and reports, touches nothing";
+  plimsoll run --dry-run                              # decides and reports, touches nothing
+  plimsoll run --dry-run=freeze,kill                  # the same for these rungs only";
 
 const EXEC_EXAMPLES: &str = "Examples:
   plimsoll exec --name chat --priority 1000 -- vllm serve /models/chat
@@ -99,9 +101,9 @@ pub(crate) enum Command {
     Run {
         #[command(flatten)]
         file: ConfigFile,
-        /// Decide, report and write the journal, but touch nothing
-        #[arg(long)]
-        dry_run: bool,
+        /// Decide, report and write the journal, but touch nothing; or do everything except these rungs
+        #[arg(long, value_name = "RUNGS", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+        dry_run: Option<DryRun>,
     },
     /// Start a model server in a cgroup of its own, as a workload of the daemon
     #[command(after_help = EXEC_EXAMPLES)]
@@ -167,6 +169,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_dry_run_is_of_everything_or_of_some_rungs() {
+        let dry = |argument: &str| match Cli::try_parse_from(["plimsoll", "run", argument])
+            .map(|cli| cli.command)
+        {
+            Ok(super::Command::Run { dry_run, .. }) => dry_run.map(|dry| dry.to_string()),
+            _ => None,
+        };
+        assert_eq!(dry("--dry-run").as_deref(), Some("everything"));
+        assert_eq!(dry("--dry-run=kill,freeze").as_deref(), Some("freeze, kill"));
+        assert_eq!((dry("--dry-run=eat"), dry("--log-format=json")), (None, None));
     }
 
     #[test]

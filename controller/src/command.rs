@@ -10,7 +10,7 @@ use plimsoll::exec::Exec;
 use plimsoll::ledger::Ledger;
 use plimsoll::ledger::release;
 use plimsoll::{config, exec, report, run};
-use plimsoll_policy::config::{Config, advise};
+use plimsoll_policy::config::{Config, DryRun, advise};
 use plimsoll_policy::sample;
 
 use crate::cli::{Cli, ConfigFile, ExecArgs, Preference};
@@ -22,9 +22,10 @@ fn load(file: &ConfigFile) -> Result<Config> {
     }
 }
 
-pub(crate) fn run(file: &ConfigFile, dry_run: bool) -> Result<()> {
+pub(crate) fn run(file: &ConfigFile, dry_run: Option<DryRun>) -> Result<()> {
     let mut config = load(file)?;
-    config.ladder.dry_run |= dry_run;
+    // What is dry by the configuration may be named by the argument anew: it is the last word.
+    config.ladder.dry_run = dry_run.unwrap_or(config.ladder.dry_run);
     Ok(run::run(&config)?)
 }
 

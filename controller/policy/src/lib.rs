@@ -7,6 +7,7 @@
 pub mod assess;
 pub mod config;
 mod decide;
+mod dry;
 mod history;
 mod holding;
 mod join;

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::assess;
+use crate::assess::{self, Assessed};
 use crate::config::Config;
 use crate::decide::{self, Turn};
+use crate::dry;
 use crate::lint;
 use crate::plan::{Assessment, Finding, Plan};
 use crate::sample::Sample;
@@ -28,9 +29,24 @@ pub struct Pass {
 pub fn step(config: &Config, mut state: State, sample: &Sample) -> Pass {
     let before = lint::Before::of(&state);
     let assessed = assess::assess(config, &mut state, sample);
-    let mut plan = decide::decide(&mut Turn { config, sample, assessed: &assessed, state: &mut state });
-    let case = lint::Case { config, before: &before, sample, tier: assessed.report.tier };
-    let findings = lint::lint(case, &plan);
-    lint::block(case, &findings, &mut state, &mut plan);
+    let talk = dry::talk(config, &state, sample, &assessed, &before);
+    let real = dry::without(config);
+    let (mut plan, mut findings) = decided(&real, &mut state, sample, &assessed, &before);
+    dry::keep(config, talk, &before, &mut state, sample, (&mut plan, &mut findings));
     Pass { state, assessment: assessed.report, plan, findings }
+}
+
+/// Decides, and takes what must not be done out of the plan and the state.
+pub(crate) fn decided(
+    config: &Config,
+    state: &mut State,
+    sample: &Sample,
+    assessed: &Assessed,
+    before: &lint::Before,
+) -> (Plan, Vec<Finding>) {
+    let mut plan = decide::decide(&mut Turn { config, sample, assessed, state });
+    let case = lint::Case { config, before, sample, tier: assessed.report.tier };
+    let findings = lint::lint(case, &plan);
+    lint::block(case, &findings, state, &mut plan);
+    (plan, findings)
 }

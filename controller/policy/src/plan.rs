@@ -145,6 +145,22 @@ pub enum Evidence {
         /// For that long.
         since: Monotonic,
     },
+    /// It was braked and let go again and again: it is not let go for a while.
+    Oscillation {
+        /// Times that it was let go and braked again.
+        cycles: u32,
+        /// Within this time.
+        within: Span,
+        /// Not let go before this.
+        until: Monotonic,
+    },
+    /// It was braked as often as an hour allows: it is not let go before there is room for another brake.
+    Budget {
+        /// Brakes within the hour.
+        brakes: u32,
+        /// Not let go before this.
+        until: Monotonic,
+    },
 }
 
 /// The wanted end state of one workload.
@@ -168,6 +184,15 @@ pub struct Wanted {
     /// Budget for `memory.reclaim` in this pass.
     #[serde(skip_serializing_if = "is_default")]
     pub reclaim: Option<Bytes>,
+    /// When a throttle or a freeze ends unless it is renewed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Monotonic>,
+    /// It is not let go before this, however calm: it flapped, or its brakes of the hour are used up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_off: Option<Monotonic>,
+    /// What would be done to it if the rung were not dry. Nothing of it is done, and nothing else rests on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would: Option<Would>,
     /// Number of the action, given when the rung last changed; `explain` finds it by this.
     #[serde(skip_serializing_if = "is_default")]
     pub action: u64,
@@ -180,6 +205,21 @@ pub struct Wanted {
     /// What was not done instead; only in the pass that took the action, and at most [`Refused::MOST`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refused>,
+}
+
+/// The end state that a dry rung stands for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Would {
+    /// The rung.
+    pub rung: Rung,
+    /// Number of the action that was not taken; `explain` finds it by this.
+    pub action: u64,
+    /// Since when it has been called for.
+    pub since: Monotonic,
+    /// Why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence>,
 }
 
 /// What an action is expected to bring: to be held against its outcome.
@@ -234,6 +274,11 @@ pub enum Refusal {
     Nothing,
     /// The ladder or the workload's own rungs leave it out.
     NotAllowed,
+    /// It was braked as often as an hour allows, and survival is not at stake.
+    Spent {
+        /// Brakes within the hour.
+        brakes: u32,
+    },
     /// It did not help the last time.
     Futile {
         /// Not tried again before this.

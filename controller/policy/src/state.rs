@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::assess::tier::TierState;
 use crate::history::Trend;
 use crate::learned::{Learned, Rest};
-use crate::plan::{Evidence, Gate};
+use crate::plan::{Evidence, Gate, Would};
 use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Monotonic};
 
@@ -87,6 +87,12 @@ pub struct Track {
     pub repeats: Repeats,
     /// No throttle before this: the last one was futile.
     pub no_throttle: Monotonic,
+    /// Not let go before this, however calm it is.
+    pub held_off: Monotonic,
+    /// What a dry rung would do to it.
+    pub would: Option<Would>,
+    /// When that was last called for.
+    pub would_at: Monotonic,
 }
 
 /// A reclaim whose end has not been heard of.
@@ -156,4 +162,6 @@ pub struct Repeats {
     pub times: u32,
     /// When it last counted.
     pub at: Monotonic,
+    /// When it was braked, oldest first: those of the last hour, as far as the budget has use for them.
+    pub brakes: Vec<Monotonic>,
 }

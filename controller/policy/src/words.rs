@@ -11,6 +11,14 @@ impl fmt::Display for Evidence {
         match self {
             Self::Hold { until } => write!(f, "the rung is held until {} after boot", since_boot(*until)),
             Self::Calm { since } => write!(f, "calm since {} after boot", since_boot(*since)),
+            Self::Oscillation { cycles, within, until } => {
+                oscillation(*cycles, *within, f)?;
+                write!(f, "until {} after boot", since_boot(*until))
+            }
+            Self::Budget { brakes, until } => {
+                budget(*brakes, f)?;
+                write!(f, "until {} after boot", since_boot(*until))
+            }
             fact => said(fact, f),
         }
     }
@@ -44,6 +52,14 @@ impl fmt::Display for Said<'_, Evidence> {
         match self.what {
             Evidence::Hold { until } => write!(f, "the rung is held for another {}", until.since(self.now)),
             Evidence::Calm { since } => write!(f, "calm for {}", self.now.since(*since)),
+            Evidence::Oscillation { cycles, within, until } => {
+                oscillation(*cycles, *within, f)?;
+                write!(f, "for another {}", until.since(self.now))
+            }
+            Evidence::Budget { brakes, until } => {
+                budget(*brakes, f)?;
+                write!(f, "for another {}", until.since(self.now))
+            }
             fact => said(fact, f),
         }
     }
@@ -69,8 +85,19 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "gentler rungs would free {gentler} of the {needed} needed")
         }
         Evidence::Futile { rung } => write!(f, "{rung} did not help"),
-        Evidence::Hold { .. } | Evidence::Calm { .. } => Ok(()),
+        Evidence::Hold { .. }
+        | Evidence::Calm { .. }
+        | Evidence::Oscillation { .. }
+        | Evidence::Budget { .. } => Ok(()),
     }
+}
+
+fn oscillation(cycles: u32, within: crate::units::Span, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "let go and braked again {cycles} times within {within}: held off ")
+}
+
+fn budget(brakes: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "braked {brakes} times within the hour, which is its budget: held off ")
 }
 
 impl fmt::Display for Expected {
@@ -99,6 +126,7 @@ impl fmt::Display for Said<'_, Refused> {
             Refusal::TooSlow { takes, left } => write!(f, "takes {takes}, {left} left"),
             Refusal::Nothing => f.write_str("nothing to free or stop"),
             Refusal::NotAllowed => f.write_str("not allowed by its rungs"),
+            Refusal::Spent { brakes } => write!(f, "its {brakes} brakes of the hour are used up"),
             Refusal::Futile { until } => write!(f, "futile for another {}", until.since(self.now)),
             Refusal::Spills { growth } => write!(f, "would go on growing into swap by {growth}/s"),
             Refusal::Tier { tier } => write!(f, "the tier is only {tier}"),
@@ -150,6 +178,11 @@ mod tests {
         check(Evidence::Futile { rung: Rung::Throttle }, "throttle did not help");
         check(Evidence::Hold { until: now + Span::secs(4) }, "the rung is held for another 4.0s");
         check(Evidence::Calm { since: now - Span::secs(7) }, "calm for 7.0s");
+        let until = now + Span::secs(290);
+        let flaps = Evidence::Oscillation { cycles: 3, within: Span::secs(81), until };
+        check(flaps, "let go and braked again 3 times within 81.0s: held off for another 290.0s");
+        let spent = "braked 12 times within the hour, which is its budget: held off for another 290.0s";
+        check(Evidence::Budget { brakes: 12, until }, spent);
     }
 
     #[test]

@@ -28,7 +28,11 @@ fn write(status: &Status, out: &mut String) -> std::fmt::Result {
 }
 
 fn head(status: &Status, out: &mut String) -> std::fmt::Result {
-    let mode = if status.dry_run { "dry run: nothing is touched" } else { "protecting" };
+    let mode = match &status.dry_run {
+        dry if dry.is_whole() => "dry run: nothing is touched".into(),
+        dry if dry.is_off() => "protecting".into(),
+        dry => format!("protecting, but dry run of {dry}"),
+    };
     let guardian = status.guardian_pid.map_or_else(|| "no guardian".into(), |pid| format!("guardian {pid}"));
     let up = duration(status.uptime_seconds);
     writeln!(out, "plimsoll   {}, {mode}, up {up}, {guardian}", status.version)
@@ -88,6 +92,13 @@ fn workloads(workloads: &[WorkloadStatus], out: &mut String) -> std::fmt::Result
         line(row, &widths, out)?;
         for evidence in &workload.evidence {
             writeln!(out, "  because {evidence}")?;
+        }
+        if let Some(left) = workload.held_off_seconds {
+            writeln!(out, "  not let go for another {}", duration(left))?;
+        }
+        if let Some(would) = &workload.would {
+            writeln!(out, "  dry run: would be on {}", would.rung)?;
+            would.evidence.iter().try_for_each(|evidence| writeln!(out, "    because {evidence}"))?;
         }
     }
     Ok(())

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_policy::config::Config;
-use plimsoll_policy::plan::{Act, ActResult, Outcome, Tier};
+use plimsoll_policy::config::{Config, DryRun};
+use plimsoll_policy::plan::{Act, ActResult, Outcome, Plan, Tier};
+use plimsoll_policy::sample::Rung;
 use plimsoll_policy::units::Monotonic;
 
 use super::Record;
@@ -22,7 +23,7 @@ const TRACED: usize = 64;
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) about: About,
-    pub(super) dry_run: bool,
+    pub(super) dry_run: DryRun,
     pub(super) journal: Option<Arc<Counts>>,
     pub(super) started: Instant,
     /// The slowest that passes follow each other when all is well.
@@ -45,8 +46,14 @@ pub(super) struct Totals {
     pub(super) freed: BTreeMap<&'static str, u64>,
     /// By sensor.
     pub(super) gaps: BTreeMap<String, u64>,
-    /// By invariant.
-    pub(super) findings: BTreeMap<u8, u64>,
+    /// By invariant, and whether the action was blocked.
+    pub(super) findings: BTreeMap<(u8, bool), u64>,
+    /// By rung, actions that were only talked about.
+    pub(super) dry: BTreeMap<Rung, u64>,
+    /// The newest of them.
+    talked: u64,
+    /// Times that a workload was held off.
+    pub(super) hold_offs: u64,
     pub(super) pass: Histogram,
     pub(super) reaction: Histogram,
     /// By act.
@@ -57,7 +64,7 @@ impl State {
     pub(super) fn new(config: &Config, about: About, journal: Option<Arc<Counts>>) -> Self {
         Self {
             about,
-            dry_run: config.ladder.dry_run,
+            dry_run: config.ladder.dry_run.clone(),
             journal,
             started: Instant::now(),
             calm: config.pace.calm.into(),
@@ -71,6 +78,7 @@ impl State {
     /// Takes a pass over.
     pub(super) fn apply(&mut self, record: Arc<Record>) {
         let before = self.tier();
+        self.totals.hold_offs += self.newly_held_off(&record);
         for outcome in &record.sample.outcomes {
             self.reaction(outcome.begun);
             self.totals.outcome(outcome);
@@ -82,6 +90,17 @@ impl State {
         }
         self.last = Some((Instant::now(), record));
         self.totals.tier_changes += u64::from(before.is_some() && before != self.tier());
+    }
+
+    /// Workloads that are held off until a moment that the last pass did not name.
+    fn newly_held_off(&self, record: &Record) -> u64 {
+        let former = |id| self.last.as_ref().and_then(|(_, last)| last.plan.workloads.get(id)?.held_off);
+        let held_off = record
+            .plan
+            .workloads
+            .iter()
+            .filter(|(id, now)| now.held_off.is_some() && now.held_off > former(id));
+        held_off.count() as u64
     }
 
     /// Whether passes follow each other as they should. A control loop that stopped protects nobody.
@@ -111,8 +130,18 @@ impl Totals {
             *self.gaps.entry(sensor).or_default() += 1;
         }
         for finding in &record.findings {
-            *self.findings.entry(finding.invariant).or_default() += 1;
+            *self.findings.entry((finding.invariant, finding.fatal)).or_default() += 1;
         }
+        self.talk(&record.plan);
+    }
+
+    fn talk(&mut self, plan: &Plan) {
+        let talked = plan.workloads.values().filter_map(|wanted| wanted.would.as_ref());
+        let new: Vec<_> = talked.filter(|would| would.action > self.talked).collect();
+        for would in &new {
+            *self.dry.entry(would.rung).or_default() += 1;
+        }
+        self.talked = new.iter().map(|would| would.action).fold(self.talked, u64::max);
     }
 
     fn outcome(&mut self, outcome: &Outcome) {

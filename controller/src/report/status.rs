@@ -1,6 +1,7 @@
 //! What `/status` says: one JSON object for programs, which `plimsoll status` also shows to people.
 
-use plimsoll_policy::plan::{Act, ActResult, Tier, Wanted};
+use plimsoll_policy::config::DryRun;
+use plimsoll_policy::plan::{Act, ActResult, Evidence, Tier, Wanted};
 use plimsoll_policy::sample::{Preference, Rung, Workload};
 use plimsoll_policy::units::{Limit, Monotonic, Share, Span};
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,8 @@ pub struct Status {
     pub version: String,
     /// Since it was started.
     pub uptime_seconds: f64,
-    /// Whether it decides without touching anything.
-    pub dry_run: bool,
+    /// What is decided without being done: true, false, or rungs.
+    pub dry_run: DryRun,
     /// Process that releases everything if the daemon dies.
     pub guardian_pid: Option<u32>,
     /// The host's memory; absent before the first pass.
@@ -66,6 +67,10 @@ pub struct WorkloadStatus {
     pub rung: Rung,
     /// Why, in words.
     pub evidence: Vec<String>,
+    /// What would be done to it if the rung were not dry.
+    pub would: Option<WouldStatus>,
+    /// For how long it is not let go, however calm it is.
+    pub held_off_seconds: Option<f64>,
     /// memory.current.
     pub memory_bytes: Option<u64>,
     /// memory.swap.current.
@@ -78,6 +83,17 @@ pub struct WorkloadStatus {
     pub frozen: Option<bool>,
     /// Growth, where two readings are there.
     pub growth_bytes_per_second: Option<i64>,
+}
+
+/// What a dry rung would do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WouldStatus {
+    /// The rung.
+    pub rung: Rung,
+    /// Number of the action that was not taken.
+    pub action: u64,
+    /// Why, in words.
+    pub evidence: Vec<String>,
 }
 
 /// Totals since the start.
@@ -130,7 +146,7 @@ impl From<&State> for Status {
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: state.started.elapsed().as_secs_f64(),
-            dry_run: state.dry_run,
+            dry_run: state.dry_run.clone(),
             guardian_pid: state.about.guardian,
             host: state.last.as_ref().map(|(at, record)| host(at.elapsed().as_secs_f64(), record)),
             workloads: state.last.as_ref().map(|(_, record)| workloads(record)).unwrap_or_default(),
@@ -177,7 +193,13 @@ fn workload(seen: &Workload, wanted: &Wanted, now: Monotonic) -> WorkloadStatus 
         priority: seen.spec.priority,
         preference: seen.spec.preference,
         rung: wanted.rung,
-        evidence: wanted.evidence.iter().map(|evidence| evidence.at(now).to_string()).collect(),
+        evidence: words(&wanted.evidence, now),
+        would: wanted.would.as_ref().map(|would| WouldStatus {
+            rung: would.rung,
+            action: would.action,
+            evidence: words(&would.evidence, now),
+        }),
+        held_off_seconds: wanted.held_off.map(|until| until.since(now).as_secs_f64()),
         memory_bytes: seen.current.map(|bytes| bytes.0),
         swap_bytes: seen.swap.map(|bytes| bytes.0),
         high_bytes: seen.high.and_then(finite),
@@ -185,6 +207,10 @@ fn workload(seen: &Workload, wanted: &Wanted, now: Monotonic) -> WorkloadStatus 
         frozen: seen.frozen,
         growth_bytes_per_second: None,
     }
+}
+
+fn words(evidence: &[Evidence], now: Monotonic) -> Vec<String> {
+    evidence.iter().map(|evidence| evidence.at(now).to_string()).collect()
 }
 
 fn totals(state: &State) -> TotalsStatus {

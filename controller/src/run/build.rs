@@ -143,7 +143,7 @@ fn arm_host_psi(senses: &Senses, reaction: &Reaction) -> Option<PsiTrigger> {
 }
 
 fn orders_oom(config: &Config) -> bool {
-    config.ladder.oom_order && !config.ladder.dry_run
+    config.ladder.oom_order && !config.ladder.dry_run.is_whole()
 }
 
 fn start_discovery(

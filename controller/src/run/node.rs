@@ -1,13 +1,13 @@
 //! The daemon's one owner of state, and its pass: sense, assess, decide, lint, act, report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_policy::config::Config;
 use plimsoll_policy::pass::{Pass, step};
-use plimsoll_policy::plan::{Gate, Outcome, Plan, Tier};
+use plimsoll_policy::plan::{Evidence, Finding, Gate, Outcome, Plan, Tier};
 use plimsoll_policy::sample::{Rung, Trigger, WorkloadId};
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::Monotonic;
@@ -44,6 +44,10 @@ pub(super) struct Node {
     dropped: u64,
     tier: Tier,
     rungs: BTreeMap<WorkloadId, Rung>,
+    /// Number of the newest action that was only talked about.
+    talked: u64,
+    held_off: BTreeMap<WorkloadId, Monotonic>,
+    complained: BTreeSet<(u8, bool)>,
     stalls_shown: Monotonic,
 }
 
@@ -78,6 +82,9 @@ impl Node {
             dropped: 0,
             tier: Tier::Normal,
             rungs: BTreeMap::new(),
+            talked: 0,
+            held_off: BTreeMap::new(),
+            complained: BTreeSet::new(),
             stalls_shown: Monotonic::default(),
         }
     }
@@ -181,9 +188,8 @@ impl Node {
             step(&self.config, std::mem::take(&mut self.state), &sample);
         self.state = state;
         self.say(assessment.tier, &plan);
-        if !self.config.ladder.dry_run
-            && let Some(probes) = &mut self.probes
-        {
+        self.complain(&findings);
+        if let Some(probes) = &mut self.probes {
             self.gate.hold(&plan.gate, probes, &self.senses, &mut self.actor);
         }
         self.outcomes = self.actor.apply(&plan, &sample, assessment.deficit, &self.config.ladder);
@@ -221,7 +227,7 @@ impl Node {
         for (id, wanted) in &plan.workloads {
             let from = self.rungs.get(id).copied().unwrap_or_default();
             if from != wanted.rung {
-                let because = wanted.evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                let because = said(&wanted.evidence);
                 tracing::info!(
                     workload = %id, rung.from = %from, rung.to = %wanted.rung, action = wanted.action, because,
                     "rung changed"
@@ -229,6 +235,43 @@ impl Node {
             }
         }
         self.rungs = plan.workloads.iter().map(|(id, wanted)| (id.clone(), wanted.rung)).collect();
+        self.talk(plan);
+    }
+
+    /// Says once what a dry rung would have done, and who is not let go any more.
+    fn talk(&mut self, plan: &Plan) {
+        for (id, wanted) in &plan.workloads {
+            if let Some(would) = wanted.would.as_ref().filter(|would| would.action > self.talked) {
+                let because = said(&would.evidence);
+                tracing::info!(
+                    workload = %id, rung = %wanted.rung, rung.would = %would.rung, action = would.action, because,
+                    "dry run: would change the rung"
+                );
+            }
+            match wanted.held_off {
+                Some(until) if self.held_off.insert(id.clone(), until) != Some(until) => {
+                    tracing::info!(
+                        workload = %id, held_off = %until.since(now()), because = said(&wanted.evidence),
+                        "a workload flaps: it is not let go for a while"
+                    );
+                }
+                Some(_) => {}
+                None => drop(self.held_off.remove(id)),
+            }
+        }
+        let newest = plan.workloads.values().filter_map(|wanted| Some(wanted.would.as_ref()?.action)).max();
+        self.talked = self.talked.max(newest.unwrap_or_default());
+    }
+
+    /// Lint has found a mistake of ours. Each kind is told once; the metric counts them all.
+    fn complain(&mut self, findings: &[Finding]) {
+        for finding in findings {
+            let Finding { workload, invariant, fatal, message } = finding;
+            if self.complained.insert((*invariant, *fatal)) {
+                let workload = workload.as_ref().map(ToString::to_string);
+                tracing::error!(invariant, blocked = fatal, workload, message, "a plan broke an invariant");
+            }
+        }
     }
 
     /// Releases everything, then lets the guardian go.
@@ -248,4 +291,8 @@ impl Node {
         let _ = self.guardian.wait();
         self.reporter.drain();
     }
+}
+
+fn said(evidence: &[Evidence]) -> String {
+    evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

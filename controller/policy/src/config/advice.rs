@@ -19,8 +19,11 @@ pub fn advise(config: &Config) -> Vec<String> {
     } else if rules.iter().all(|rule| protected(rule.priority) || rule.preference == Preference::Omit) {
         advice.push("every workload is protected: there is nothing to take memory from".into());
     }
-    if config.ladder.dry_run {
+    let dry = &config.ladder.dry_run;
+    if dry.is_whole() {
         advice.push("ladder.dry_run is on: nothing will be touched".into());
+    } else if !dry.is_off() {
+        advice.push(format!("ladder.dry_run: {dry} will only be talked about, not done"));
     }
     if !config.ladder.rungs.contains(&Rung::Kill) {
         advice.push(

@@ -1,13 +1,17 @@
 //! The section `ladder`: how the rungs behave.
 
 use super::Ladder;
-use super::scalar::{Flag, Memory, OneOf, Part, Time};
+use super::dry_run::Dry;
+use super::scalar::{Flag, Memory, OneOf, Part, Time, Whole};
 use super::section::Section;
 use crate::sample::Rung;
 use crate::units::{Bytes, Share, Span};
 
 /// Rungs that one can ask for: `free` is always allowed, and nothing can `offload` yet.
 pub(super) const RUNGS: OneOf<'static, Rung> = OneOf(&[Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill]);
+
+/// As many brakes of a workload as are remembered.
+pub(crate) const MOST_ACTIONS: u32 = 120;
 
 /// From a page to what no kernel should be asked for at once: a large budget blocks the writer for seconds.
 const STEP: Memory = Memory(Bytes(4096), Bytes::mib(1024));
@@ -16,6 +20,8 @@ const PORTION: Part = Part(Share::percent(1), Share::percent(50));
 const LEASE: Time = Time(Span::millis(100), Span::secs(300));
 const FREEZE_MAX: Time = Time(Span::secs(1), Span::secs(3600));
 const HOLD: Time = Time(Span::millis(100), Span::secs(600));
+const ACTIONS: Whole = Whole(1, MOST_ACTIONS as i128);
+const HOLD_OFF: Time = Time(Span::ZERO, Span::secs(3600));
 const DEADLINE: Time = Time(Span::millis(10), Span::secs(60));
 
 pub(super) fn ladder(section: &mut Section<'_>) -> Ladder {
@@ -33,7 +39,11 @@ pub(super) fn ladder(section: &mut Section<'_>) -> Ladder {
     section.set("kill_deadline", &mut ladder.kill_deadline, &DEADLINE);
     section.set("oom_order", &mut ladder.oom_order, &Flag);
     section.set("gate", &mut ladder.gate, &Flag);
-    section.set("dry_run", &mut ladder.dry_run, &Flag);
+    if let Some(number) = section.get("actions_per_hour", &ACTIONS).and_then(|n| u32::try_from(n).ok()) {
+        ladder.actions_per_hour = number;
+    }
+    section.set("hold_off", &mut ladder.hold_off, &HOLD_OFF);
+    section.set("dry_run", &mut ladder.dry_run, &Dry);
     if section.clean() {
         contradictions(section, &ladder);
     }

@@ -3,6 +3,7 @@
 
 mod advice;
 mod daemon;
+mod dry_run;
 mod error;
 mod host;
 mod ladder;
@@ -18,6 +19,7 @@ mod section;
 mod tests;
 
 pub use advice::advise;
+pub use dry_run::DryRun;
 pub use error::{ConfigError, Problem};
 pub use node::Node;
 pub use read::read;
@@ -141,8 +143,12 @@ pub struct Ladder {
     pub oom_order: bool,
     /// Whether the eBPF gate may stop workloads.
     pub gate: bool,
-    /// Decide, journal and report, but touch nothing.
-    pub dry_run: bool,
+    /// Brakes (a throttle or a freeze of a workload that ran free) within an hour, per workload; survival is not bound by it.
+    pub actions_per_hour: u32,
+    /// How long a workload is not let go that was braked, let go and braked again three times in ten minutes.
+    pub hold_off: Span,
+    /// Which rungs are decided, journaled and reported, but not done.
+    pub dry_run: DryRun,
 }
 
 impl Default for Ladder {
@@ -159,7 +165,9 @@ impl Default for Ladder {
             kill_deadline: Span::secs(5),
             oom_order: true,
             gate: true,
-            dry_run: false,
+            actions_per_hour: 12,
+            hold_off: Span::secs(300),
+            dry_run: DryRun::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use super::turn::{Turn, part};
 use crate::plan::Tier;
 use crate::roles;
+use crate::sample::WorkloadId;
 use crate::units::{Bytes, Limit};
 
 /// All protections together stay below this share of the memory: with more, reclaim finds nothing
@@ -14,12 +15,19 @@ const MOST_PERCENT: u32 = 85;
 const GRAIN: u64 = 4 << 20;
 
 pub(crate) fn protect(turn: &mut Turn<'_>) {
-    if turn.tier() == Tier::Normal {
+    if turn.tier() == Tier::Normal || turn.config.ladder.dry_run.is_whole() {
         turn.state.workloads.values_mut().for_each(|t| t.held.low = None);
         return;
     }
     // Without meminfo there is no saying what would be too much: what holds, holds.
     let Some(memory) = turn.memory() else { return };
+    let unprotected =
+        |id: &WorkloadId| turn.sample.workloads.get(id).is_some_and(|w| !roles::is_protected(turn.config, w));
+    for (_, track) in
+        turn.state.workloads.iter_mut().filter(|(id, t)| t.held.low.is_some() && unprotected(id))
+    {
+        track.held.low = None;
+    }
     let mut left = part(&memory, MOST_PERCENT);
     let mut order: Vec<_> = roles::protected(turn.config, turn.sample).collect();
     order.sort_by_key(|(id, w)| (Reverse(w.spec.priority), *id));

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use super::Turn;
 use super::ladder::free_wanted;
 use super::lease::set_high;
+use crate::config::Ladder;
 use crate::holding::Holding;
 use crate::plan::{Plan, Tier, Wanted};
 use crate::relief::{CRUMBS, Candidate, HORIZON};
 use crate::sample::{Preference, Rung, Trigger, WorkloadId};
 use crate::state::{Asked, Held, Track};
-use crate::units::{Bytes, Span};
+use crate::units::{Bytes, Monotonic, Span};
 
 /// Growth that must not be missed between two calm passes, in bytes per second.
 const FASTEST: u64 = 2 << 30;
@@ -22,7 +23,9 @@ pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
     let budgets = budgets(turn);
     let mut plan = Plan { gate: turn.state.gate.clone(), next: next(turn), ..Plan::default() };
     let budget = |id| budgets.get(id).map(|asked| asked.budget);
-    plan.workloads = turn.tracked().map(|(id, _, t)| (id.clone(), wanted(&t.held, budget(id)))).collect();
+    let (ladder, at) = (&turn.config.ladder, turn.at());
+    let of = |id, track| Wanted { reclaim: budget(id), ..wanted(track, ladder, at) };
+    plan.workloads = turn.tracked().map(|(id, _, t)| (id.clone(), of(id, t))).collect();
     for (id, asked) in budgets {
         if let Some(track) = turn.state.workloads.get_mut(&id) {
             track.held.trimmed = Some(asked.at);
@@ -33,17 +36,27 @@ pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
 }
 
 /// What is held, as the end state of the files.
-pub(crate) fn wanted(held: &Held, reclaim: Option<Bytes>) -> Wanted {
+pub(crate) fn wanted(track: &Track, ladder: &Ladder, at: Monotonic) -> Wanted {
+    let held = &track.held;
     Wanted {
         rung: held.rung,
         high: held.high,
         low: held.low,
         frozen: held.rung == Rung::Freeze,
         kill: held.rung == Rung::Kill,
-        reclaim,
+        until: expiry(held, ladder),
+        held_off: (held.rung >= Rung::Throttle && track.held_off > at).then_some(track.held_off),
         action: held.action,
         evidence: held.evidence.clone(),
         ..Wanted::default()
+    }
+}
+
+fn expiry(held: &Held, ladder: &Ladder) -> Option<Monotonic> {
+    match held.rung {
+        Rung::Throttle => held.high.map(|_| held.lease.until),
+        Rung::Freeze => Some(held.since + ladder.freeze_max),
+        _ => None,
     }
 }
 

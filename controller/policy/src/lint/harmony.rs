@@ -1,8 +1,17 @@
-//! Invariant 7: no brake in calm, and no stampede when workloads are let go.
+//! Invariant 7: no brake in calm or beyond the budget, no stampede and no queue-jumping when workloads are let go, no
+//! freeze without an end.
 
 use super::{Case, fatal};
 use crate::plan::{Finding, Plan, Tier, Wanted};
-use crate::sample::{Preference, Rung, Trigger, WorkloadId};
+use crate::sample::{Preference, Rung, Trigger, Workload, WorkloadId};
+use crate::units::Span;
+
+/// A brake counts for this long.
+const HOUR: Span = Span::secs(3600);
+/// What is overdue may have to wait for the others: thaws are this far apart.
+const EACH: Span = Span::secs(2);
+/// And a little longer: the last pass may have been a while ago.
+const LATE: Span = Span::secs(10);
 
 pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     if case.sample.trigger == Trigger::Shutdown {
@@ -11,28 +20,82 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     for (id, wanted) in &plan.workloads {
         if brake_in_calm(case, id, wanted) {
             findings.push(fatal(Some(id), 7, format!("{} although the tier is normal", wanted.rung)));
+        } else if beyond_budget(case, id, wanted) {
+            let most = case.config.ladder.actions_per_hour;
+            findings.push(fatal(Some(id), 7, format!("{}, its brake {} of the hour", wanted.rung, most + 1)));
         }
     }
-    let thawed: Vec<_> = plan.workloads.iter().filter(|(id, w)| thaws(case, id, w)).collect();
-    for (id, _) in thawed.iter().skip(1) {
-        findings.push(fatal(Some(id), 7, "thawed at once with another workload".into()));
+    thaws(case, plan, findings);
+    if let Some(id) = overdue(case, plan) {
+        let most = case.config.ladder.freeze_max;
+        findings.push(fatal(Some(id), 7, format!("frozen for longer than {most}")));
     }
 }
 
 fn brake_in_calm(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> bool {
-    let already = case.sample.workloads.get(id).is_some_and(|w| w.frozen == Some(true));
     let raised = wanted.rung >= Rung::Throttle && wanted.rung > case.before.held(id).rung;
-    case.tier == Tier::Normal && raised && !already
+    case.tier == Tier::Normal && raised && !is_frozen(case, id)
+}
+
+/// Survival is not bound by the budget.
+fn beyond_budget(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> bool {
+    let brakes = matches!(wanted.rung, Rung::Throttle | Rung::Freeze);
+    let begins = brakes && case.before.held(id).rung < Rung::Throttle && !is_frozen(case, id);
+    let recent = case.before.of_one(id).brakes.iter().filter(|at| case.sample.at.since(**at) < HOUR).count();
+    begins && case.tier < Tier::Emergency && recent >= case.config.ladder.actions_per_hour as usize
+}
+
+fn is_frozen(case: Case<'_>, id: &WorkloadId) -> bool {
+    case.sample.workloads.get(id).is_some_and(|w| w.frozen == Some(true))
+}
+
+fn thaws(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
+    let thawed: Vec<_> =
+        plan.workloads.iter().filter_map(|(id, w)| Some((id, thawed(case, id, w)?))).collect();
+    for (id, _) in thawed.iter().skip(1) {
+        findings.push(fatal(Some(id), 7, "thawed at once with another workload".into()));
+    }
+    let waits = |above: &Workload| {
+        let stays = |id: &WorkloadId, w: &Wanted| w.frozen && case.before.held(id).rung == Rung::Freeze;
+        let frozen = plan.workloads.iter().filter(|(id, w)| stays(id, w));
+        frozen
+            .map(|(id, _)| id)
+            .find(|id| case.sample.workloads.get(id).is_some_and(|w| rank(w) > rank(above)))
+    };
+    // One whose time is up goes whoever else has to stay.
+    let early = thawed.iter().take(1).filter(|(id, _)| !has_lasted(case, id, case.config.ladder.freeze_max));
+    for (id, other) in early.filter_map(|(id, w)| Some((id, waits(w)?))) {
+        findings.push(fatal(Some(id), 7, format!("thawed before {other}, which matters more")));
+    }
 }
 
 /// Thawed by the paced way down; one that has died or may no longer be touched is let go in any case.
-fn thaws(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> bool {
-    let Some(workload) = case.sample.workloads.get(id) else { return false };
+fn thawed<'a>(case: Case<'a>, id: &WorkloadId, wanted: &Wanted) -> Option<&'a Workload> {
+    let workload = case.sample.workloads.get(id)?;
     let may_stay = workload.spec.preference != Preference::Omit
         && workload.spec.priority < case.config.protect_priority
         && workload.populated != Some(false)
         && case.config.ladder.rungs.contains(&Rung::Freeze)
         && workload.spec.rungs.contains(&Rung::Freeze);
     let withdrawn = case.sample.outcomes.iter().any(|o| o.workload == *id);
-    case.before.held(id).rung == Rung::Freeze && wanted.rung < Rung::Freeze && may_stay && !withdrawn
+    let thawed = case.before.held(id).rung == Rung::Freeze && wanted.rung < Rung::Freeze;
+    (thawed && may_stay && !withdrawn).then_some(workload)
+}
+
+fn rank(workload: &Workload) -> (bool, i32) {
+    (workload.spec.preference == Preference::Avoid, workload.spec.priority)
+}
+
+/// One that stays frozen although its time is long up and the host could bear it. One at a time: they are let go.
+fn overdue<'a>(case: Case<'_>, plan: &'a Plan) -> Option<&'a WorkloadId> {
+    let frozen =
+        || plan.workloads.iter().filter(|(id, w)| w.frozen && case.before.held(id).rung == Rung::Freeze);
+    let queue = EACH.0.saturating_mul(frozen().count() as u64);
+    let most = Span(case.config.ladder.freeze_max.0.saturating_add(LATE.0).saturating_add(queue));
+    let bears = case.tier < Tier::Critical;
+    frozen().map(|(id, _)| id).find(|id| bears && has_lasted(case, id, most))
+}
+
+fn has_lasted(case: Case<'_>, id: &WorkloadId, most: Span) -> bool {
+    case.sample.at.since(case.before.held(id).since) >= most
 }

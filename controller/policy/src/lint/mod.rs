@@ -19,6 +19,7 @@ use crate::learned::Learned;
 use crate::plan::{Finding, Gate, Plan, Tier};
 use crate::sample::{Sample, WorkloadId};
 use crate::state::{Held, State, Track};
+use crate::units::Monotonic;
 
 /// What was held before the pass, and what reclaim was worth then. Only of those of whom there is something to say.
 #[derive(Default)]
@@ -31,13 +32,17 @@ pub(crate) struct Before {
 struct Former {
     held: Held,
     learned: Learned,
+    /// When it was braked, oldest first.
+    brakes: Vec<Monotonic>,
 }
 
 impl Before {
     pub(crate) fn of(state: &State) -> Self {
         let other = Former::default();
-        let telling = |t: &Track| t.held != other.held || t.learned != other.learned;
-        let former = |t: &Track| Former { held: t.held.clone(), learned: t.learned };
+        let telling =
+            |t: &Track| t.held != other.held || t.learned != other.learned || !t.repeats.brakes.is_empty();
+        let former =
+            |t: &Track| Former { held: t.held.clone(), learned: t.learned, brakes: t.repeats.brakes.clone() };
         let tracks = state.workloads.iter().filter(|(_, t)| telling(t));
         Self { of: tracks.map(|(id, t)| (id.clone(), former(t))).collect(), other }
     }
@@ -46,7 +51,7 @@ impl Before {
         self.of.get(id).unwrap_or(&self.other)
     }
 
-    fn held(&self, id: &WorkloadId) -> &Held {
+    pub(crate) fn held(&self, id: &WorkloadId) -> &Held {
         &self.of_one(id).held
     }
 }
@@ -72,27 +77,39 @@ pub(crate) fn lint(case: Case<'_>, plan: &Plan) -> Vec<Finding> {
 
 /// Takes what has a fatal finding out of the plan and out of the state.
 pub(crate) fn block(case: Case<'_>, findings: &[Finding], state: &mut State, plan: &mut Plan) {
-    revert(findings, state, plan, |id| case.before.held(id).clone());
+    revert(case, findings, state, plan, |id| case.before.held(id).clone());
     if findings.iter().any(|f| f.fatal) {
         let still = lint(case, plan);
-        let low = |id: &WorkloadId| case.before.held(id).low;
-        revert(&still, state, plan, |id| Held { low: low(id), since: case.sample.at, ..Held::default() });
+        let protected = |id: &WorkloadId| {
+            case.sample.workloads.get(id).is_some_and(|w| w.spec.priority >= case.config.protect_priority)
+        };
+        let low = |id: &WorkloadId| case.before.held(id).low.filter(|_| protected(id));
+        revert(case, &still, state, plan, |id| Held {
+            low: low(id),
+            since: case.sample.at,
+            ..Held::default()
+        });
     }
 }
 
-fn revert(findings: &[Finding], state: &mut State, plan: &mut Plan, to: impl Fn(&WorkloadId) -> Held) {
+fn revert(
+    case: Case<'_>,
+    findings: &[Finding],
+    state: &mut State,
+    plan: &mut Plan,
+    to: impl Fn(&WorkloadId) -> Held,
+) {
     for finding in findings.iter().filter(|f| f.fatal) {
         let Some(id) = &finding.workload else {
             plan.gate = Gate::default();
             state.gate = Gate::default();
             continue;
         };
-        let held = to(id);
+        let mut unknown = Track::default();
+        let track = state.workloads.get_mut(id).unwrap_or(&mut unknown);
+        track.held = to(id);
         if let Some(entry) = plan.workloads.get_mut(id) {
-            *entry = wanted(&held, None);
-        }
-        if let Some(track) = state.workloads.get_mut(id) {
-            track.held = held;
+            *entry = wanted(track, &case.config.ladder, case.sample.at);
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
         if wanted.rung > Rung::Free && out_of_bounds(case, workload) {
             let message = format!("{} of a workload that may not be touched", wanted.rung);
             findings.push(fatal(Some(id), 2, message));
+        } else if wanted.rung > Rung::Free && !may(case, workload, wanted.rung) {
+            findings.push(fatal(Some(id), 2, format!("{} is none of its rungs", wanted.rung)));
         } else if raised(case, id, wanted)
             && let Some(spared) = spared(case, plan, claimed, workload, wanted.rung)
         {
@@ -97,6 +99,18 @@ fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     if let Some(id) = plan.gate.targets.iter().find(bad) {
         findings.push(fatal(None, 2, format!("the gate would stop {id}, which may not be frozen")));
     }
+    let targets = plan.gate.targets.iter().filter_map(|id| Some((id, case.sample.workloads.get(id)?)));
+    if let Some((id, spared)) = targets.filter_map(|(id, w)| Some((id, ungated(case, plan, w)?))).next() {
+        findings.push(fatal(None, 1, format!("the gate would stop {id} before {spared}")));
+    }
+}
+
+/// A workload that the gate should stop before this one. It can stop a whole priority only, so it stops the lowest.
+fn ungated<'a>(case: Case<'a>, plan: &Plan, above: &Workload) -> Option<&'a WorkloadId> {
+    let dies = |id: &WorkloadId| plan.workloads.get(id).is_some_and(|w| w.kill);
+    let lower = |w: &Workload| rank(w) < rank(above) && !out_of_bounds(case, w) && may(case, w, Rung::Freeze);
+    let mut all = case.sample.workloads.iter();
+    all.find(|(id, w)| lower(w) && w.populated != Some(false) && !dies(id)).map(|(id, _)| id)
 }
 
 /// Kills in flight that this plan adds to.

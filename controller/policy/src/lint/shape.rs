@@ -1,4 +1,4 @@
-//! Invariants 4 and 5: no `memory.high` below the floor, and nothing set that the rung does not stand for.
+//! Invariants 4 and 5: no `memory.high` below the floor or without an end, and nothing set that the rung does not stand for.
 
 use super::{Case, fatal};
 use crate::plan::{Finding, Plan, Wanted};
@@ -14,6 +14,9 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
             findings.push(fatal(Some(id), 5, "a workload that the sample does not have".into()));
             continue;
         };
+        if let Some((invariant, message)) = excess(case, wanted, workload) {
+            findings.push(fatal(Some(id), invariant, message));
+        }
         // Holding a value is not setting one: the workload's own growth may carry it past.
         let set = wanted.high.filter(|_| wanted.high != case.before.held(id).high);
         if let Some((high, floor)) = set.zip(floor(case, workload)).filter(|(high, floor)| high < floor) {
@@ -31,9 +34,22 @@ fn mismatch(wanted: &Wanted) -> Option<&'static str> {
         (wanted.frozen != (wanted.rung == Rung::Freeze), "cgroup.freeze"),
         (wanted.kill != (wanted.rung == Rung::Kill), "cgroup.kill"),
         (wanted.reclaim.is_some() && !matches!(wanted.rung, Rung::Trim | Rung::Freeze), "memory.reclaim"),
-        (wanted.rung == Rung::Offload, "offload"),
     ];
     facts.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
+}
+
+/// What belongs to the rung, and is more than it may be.
+fn excess(case: Case<'_>, wanted: &Wanted, workload: &Workload) -> Option<(u8, String)> {
+    let ladder = &case.config.ladder;
+    let latest = case.sample.at + ladder.throttle_lease;
+    if wanted.high.is_some() && wanted.until.is_none_or(|until| until > latest) {
+        return Some((4, format!("memory.high without an end within {}", ladder.throttle_lease)));
+    }
+    if wanted.low.is_some() && workload.spec.priority < case.config.protect_priority {
+        return Some((5, "memory.low does not belong to what is not protected".into()));
+    }
+    let budget = wanted.reclaim.filter(|budget| *budget > ladder.reclaim_step)?;
+    Some((5, format!("memory.reclaim of {budget} where a step is {}", ladder.reclaim_step)))
 }
 
 /// What can't be reclaimed at all, as `memory.stat` has it.

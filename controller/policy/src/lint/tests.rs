@@ -3,7 +3,7 @@
 use super::*;
 use crate::plan::Wanted;
 use crate::sample::{Meminfo, MemoryStat, Preference, Rung, Spec, Workload};
-use crate::units::{Bytes, Monotonic};
+use crate::units::{Bytes, Monotonic, Span};
 
 /// Two expendables of unequal priority on 100 MiB of anon each, a protected and an untouchable one; no swap.
 struct Bench {
@@ -70,6 +70,15 @@ impl Bench {
 
     fn wanted(&mut self, name: &str) -> &mut Wanted {
         self.plan.workloads.entry(id(name)).or_default()
+    }
+
+    /// Frozen for so many seconds, as the plan leaves it.
+    fn frozen_for(mut self, name: &str, seconds: u64) -> Self {
+        let since = self.sample.at - Span::secs(seconds);
+        let held = &mut self.state.workloads.entry(id(name)).or_default().held;
+        (held.rung, held.since) = (Rung::Freeze, since);
+        self.seen(name).frozen = Some(true);
+        self.want(name, Rung::Freeze)
     }
 
     /// The invariants found broken, and the plan that is left.
@@ -140,7 +149,13 @@ fn one_kill_at_a_time() {
 
 #[test]
 fn memory_high_stays_above_the_floor() {
-    let high = |mib| move |b: &mut Bench| b.wanted("low").high = Some(Bytes::mib(mib));
+    let high = |mib| {
+        move |b: &mut Bench| {
+            let until = Some(b.sample.at + b.config.ladder.throttle_lease);
+            *b.wanted("low") =
+                Wanted { high: Some(Bytes::mib(mib)), until, rung: Rung::Throttle, ..Wanted::default() };
+        }
+    };
     Bench::new().want("low", Rung::Throttle).with(high(99)).breaks(&[4]);
     Bench::new().want("low", Rung::Throttle).with(high(101)).breaks(&[]);
 }
@@ -151,7 +166,6 @@ fn nothing_is_set_beside_the_rung() {
     Bench::new().with(set(|w| w.frozen = true)).breaks(&[5]);
     Bench::new().with(set(|w| w.kill = true)).breaks(&[5]);
     Bench::new().with(set(|w| w.reclaim = Some(Bytes(1)))).breaks(&[5]);
-    Bench::new().with(set(|w| w.rung = Rung::Offload)).breaks(&[5]);
 }
 
 #[test]
@@ -169,4 +183,91 @@ fn calm_is_no_time_for_brakes_and_thaws_are_paced() {
     let (found, left) = Bench::new().held("low", Rung::Freeze).held("high", Rung::Freeze).lint();
     assert_eq!(found, [7]);
     assert_eq!(left.workloads.values().filter(|w| w.frozen).count(), 1);
+}
+
+#[test]
+fn what_is_not_its_rung_is_not_done() {
+    Bench::new().want("low", Rung::Offload).breaks(&[2]);
+    let rungs = |b: &mut Bench| b.seen("low").spec.rungs = vec![Rung::Trim];
+    Bench::new().want("low", Rung::Freeze).with(rungs).breaks(&[2]);
+    let ladder = |b: &mut Bench| b.config.ladder.rungs = vec![Rung::Trim, Rung::Freeze];
+    let (found, left) = Bench::new().want("low", Rung::Kill).with(ladder).lint();
+    assert_eq!((found.as_slice(), left.workloads[&id("low")].kill), (&[2][..], false));
+}
+
+#[test]
+fn the_gate_stops_the_lowest() {
+    let gate = |name: &'static str| {
+        move |b: &mut Bench| b.plan.gate = Gate { targets: vec![id(name)], protected: vec![] }
+    };
+    Bench::new().with(gate("low")).breaks(&[]);
+    let (found, left) = Bench::new().with(gate("high")).lint();
+    assert_eq!((found.as_slice(), left.gate.armed()), (&[1][..], false));
+    Bench::new().with(gate("high")).want("low", Rung::Kill).breaks(&[]);
+}
+
+#[test]
+fn a_lease_has_an_end() {
+    let until = |seconds: Option<u64>| {
+        move |b: &mut Bench| {
+            let until = seconds.map(|s| b.sample.at + Span::secs(s));
+            let high = Some(Bytes::mib(200));
+            *b.wanted("low") = Wanted { rung: Rung::Throttle, high, until, ..Wanted::default() };
+        }
+    };
+    Bench::new().with(until(Some(5))).breaks(&[]);
+    Bench::new().with(until(Some(6))).breaks(&[4]);
+    let (found, left) = Bench::new().with(until(None)).lint();
+    assert_eq!((found.as_slice(), left.workloads[&id("low")].high), (&[4][..], None));
+}
+
+#[test]
+fn protection_belongs_to_the_protected_and_reclaim_comes_in_steps() {
+    let low = |name: &'static str| move |b: &mut Bench| b.wanted(name).low = Some(Bytes::mib(1));
+    Bench::new().with(low("protected")).breaks(&[]);
+    let (found, left) = Bench::new().with(low("high")).lint();
+    assert_eq!((found.as_slice(), left.workloads[&id("high")].low), (&[5][..], None));
+    let reclaim = |mib| move |b: &mut Bench| b.wanted("low").reclaim = Some(Bytes::mib(mib));
+    Bench::new().want("low", Rung::Trim).with(reclaim(64)).breaks(&[]);
+    Bench::new().want("low", Rung::Trim).with(reclaim(65)).breaks(&[5]);
+}
+
+#[test]
+fn brakes_are_counted_except_where_survival_is_at_stake() {
+    let spent = |tier| {
+        move |b: &mut Bench| {
+            let now = b.sample.at;
+            b.tier = tier;
+            b.config.ladder.actions_per_hour = 2;
+            b.state.workloads.entry(id("low")).or_default().repeats.brakes = vec![now - Span::secs(50); 2];
+        }
+    };
+    let (found, left) = Bench::new().want("low", Rung::Freeze).with(spent(Tier::Critical)).lint();
+    assert_eq!((found.as_slice(), left.workloads[&id("low")].frozen), (&[7][..], false));
+    Bench::new().want("low", Rung::Freeze).with(spent(Tier::Emergency)).breaks(&[]);
+    Bench::new().want("low", Rung::Kill).with(spent(Tier::Emergency)).breaks(&[]);
+    Bench::new().want("high", Rung::Freeze).with(spent(Tier::Critical)).breaks(&[]);
+    let escalates = Bench::new().held("low", Rung::Throttle).want("low", Rung::Freeze);
+    escalates.with(spent(Tier::Critical)).breaks(&[]);
+}
+
+#[test]
+fn those_who_matter_more_are_thawed_first() {
+    let both = || Bench::new().frozen_for("low", 20).frozen_for("high", 20);
+    both().want("high", Rung::Free).breaks(&[]);
+    let (found, left) = both().want("low", Rung::Free).lint();
+    assert_eq!((found.as_slice(), left.workloads[&id("low")].frozen), (&[7][..], true));
+    let overdue = Bench::new().with(|b| b.config.ladder.freeze_max = Span::secs(30));
+    overdue.frozen_for("low", 31).frozen_for("high", 20).want("low", Rung::Free).breaks(&[]);
+}
+
+#[test]
+fn a_freeze_ends() {
+    let short = |b: &mut Bench| b.config.ladder.freeze_max = Span::secs(20);
+    let frozen =
+        |tier, seconds| Bench::new().with(short).with(move |b| b.tier = tier).frozen_for("low", seconds);
+    frozen(Tier::Elevated, 31).breaks(&[]);
+    let (found, left) = frozen(Tier::Elevated, 32).lint();
+    assert_eq!((found.as_slice(), left.workloads[&id("low")].frozen), (&[7][..], false));
+    frozen(Tier::Critical, 50).breaks(&[]);
 }

@@ -3,6 +3,7 @@
 
 mod arbitrary;
 mod behaviour;
+mod dry;
 mod invariants;
 mod properties;
 mod scenarios;

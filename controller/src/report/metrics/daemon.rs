@@ -3,10 +3,14 @@
 use std::fmt;
 
 use plimsoll_policy::plan::{Act, ActResult};
+use plimsoll_policy::sample::Rung;
 use prometheus_client::metrics::MetricType::{Counter, Gauge, Histogram, Info};
 
 use super::{Family, Samples};
 use crate::report::state::{State, result};
+
+/// The rungs that can be dry.
+const RUNGS: [Rung; 4] = [Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill];
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {
@@ -17,9 +21,31 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "plimsoll_dry_run",
-        help: "1 while nothing is touched. Alert on 1 where protection is wanted.",
+        help: "1 for a rung that is only talked about, 0 for one that is done. Alert on 1 where protection is wanted.",
         kind: Gauge,
-        samples: |state, out| out.whole(&[], u64::from(state.dry_run)),
+        samples: |state, out| {
+            RUNGS.iter().try_for_each(|rung| {
+                out.whole(&[("rung", rung.name())], u64::from(state.dry_run.covers(*rung)))
+            })
+        },
+    },
+    Family {
+        name: "plimsoll_dry_actions",
+        help: "Actions of dry rungs, talked about and not done. The journal says what would have been done, and why.",
+        kind: Counter,
+        samples: |state, out| {
+            state
+                .totals
+                .dry
+                .iter()
+                .try_for_each(|(rung, count)| out.counter(&[("rung", rung.name())], *count))
+        },
+    },
+    Family {
+        name: "plimsoll_hold_offs",
+        help: "Times that a workload flapped and was not let go for a while. On a rise: it does not fit on this machine.",
+        kind: Counter,
+        samples: |state, out| out.counter(&[], state.totals.hold_offs),
     },
     Family {
         name: "plimsoll_capability",
@@ -102,11 +128,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "plimsoll_findings",
-        help: "Plans that lint had to say something about, by invariant. Each one is a bug: please report it.",
+        help: "What lint had to say of plans, by invariant; fatal = the action was blocked. Each one is a bug: please report it.",
         kind: Counter,
         samples: |state, out| {
-            state.totals.findings.iter().try_for_each(|(invariant, count)| {
-                out.counter(&[("invariant", &invariant.to_string())], *count)
+            state.totals.findings.iter().try_for_each(|((invariant, fatal), count)| {
+                let labels = [("invariant", &*invariant.to_string()), ("fatal", &*fatal.to_string())];
+                out.counter(&labels, *count)
             })
         },
     },

@@ -52,6 +52,25 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "plimsoll_workload_would",
+        help: "1 for the rung that the workload would be on if that were not dry; absent where what is wanted is done.",
+        kind: Gauge,
+        samples: |state, out| {
+            each(state, out, |out, of, _, wanted| {
+                let would = wanted.would.as_ref();
+                would.map_or(Ok(()), |would| out.states(of, "rung", &Rung::ALL, &would.rung))
+            })
+        },
+    },
+    Family {
+        name: "plimsoll_workload_held_off",
+        help: "1 while it is not let go however calm it is, since it flapped: does it fit on this machine?",
+        kind: Gauge,
+        samples: |state, out| {
+            each(state, out, |out, of, _, wanted| out.whole(of, u64::from(wanted.held_off.is_some())))
+        },
+    },
+    Family {
         name: "plimsoll_workload_reclaims",
         help: "Reclaims counted by eBPF: direct = its tasks entered global reclaim, memcg = its own memory was reclaimed.",
         kind: Counter,

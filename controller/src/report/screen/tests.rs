@@ -1,10 +1,12 @@
 //! The status as people see it.
 
+use plimsoll_policy::config::DryRun;
 use plimsoll_policy::plan::Tier;
 use plimsoll_policy::sample::{Preference, Rung};
 
 use super::*;
 use crate::check::Capability;
+use crate::report::status::WouldStatus;
 
 fn workload(name: &str, priority: i32, rung: Rung) -> WorkloadStatus {
     WorkloadStatus {
@@ -14,6 +16,8 @@ fn workload(name: &str, priority: i32, rung: Rung) -> WorkloadStatus {
         preference: Preference::None,
         rung,
         evidence: Vec::new(),
+        would: None,
+        held_off_seconds: None,
         memory_bytes: Some(400 << 20),
         swap_bytes: Some(0),
         high_bytes: None,
@@ -33,7 +37,7 @@ fn status() -> Status {
     Status {
         version: "0.1.0".into(),
         uptime_seconds: 3723.0,
-        dry_run: false,
+        dry_run: DryRun::default(),
         guardian_pid: Some(812),
         host: Some(HostStatus {
             age_seconds: 0.02,
@@ -78,6 +82,29 @@ missing    swap: none
 fn it_reads_well() {
     let text = render(&status());
     assert_eq!(text, EXPECTED, "\n{text}");
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done() {
+    let would = Some(WouldStatus {
+        rung: Rung::Kill,
+        action: 9,
+        evidence: vec!["gentler rungs would free 10MiB of the 100MiB needed".into()],
+    });
+    let batch =
+        WorkloadStatus { would, held_off_seconds: Some(200.0), ..workload("batch", -10, Rung::Freeze) };
+    let dry_run = DryRun::Rungs(vec![Rung::Kill]);
+    let text = render(&Status { dry_run, workloads: vec![batch], ..status() });
+    assert!(text.contains("protecting, but dry run of kill, up"), "{text}");
+    let told = "\
+  not let go for another 3m 20s
+  dry run: would be on kill
+    because gentler rungs would free 10MiB of the 100MiB needed
+";
+    assert!(text.contains(told), "{text}");
+    assert!(
+        render(&Status { dry_run: DryRun::Whole(true), ..status() }).contains("dry run: nothing is touched")
+    );
 }
 
 #[test]
