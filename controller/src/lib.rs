@@ -6,6 +6,7 @@ pub mod config;
 pub mod exec;
 pub mod guardian;
 pub mod ledger;
+pub mod memory;
 pub mod report;
 pub mod run;
 pub mod sense;

@@ -364,7 +364,8 @@ pub struct Outcome {
     pub begun: Monotonic,
     /// How long it took.
     pub took: Span,
-    /// `memory.current` before minus after, where the action was to free memory.
+    /// `memory.current` before minus after, where the action was to free memory; of a kill with `memory.swap.current`, read when
+    /// nothing was populated any more. `None` where the cgroup was removed before it could be read.
     pub freed: Option<Bytes>,
 }
 

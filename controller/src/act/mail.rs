@@ -46,7 +46,7 @@ pub struct Ended {
     pub begun: Monotonic,
     /// How long it took.
     pub took: Span,
-    /// `memory.current` before minus after.
+    /// `memory.current` before minus after; of a kill with `memory.swap.current`.
     pub freed: Option<Bytes>,
 }
 

@@ -18,8 +18,10 @@ use crate::check::{self, Capability, Host, HostPaths};
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
+use crate::memory::Keeper;
 use crate::report::{About, Reporter};
 use crate::sense::Senses;
+use crate::sense::clock::now;
 use crate::sense::discover::{Discovery, cgroup_of, discover};
 use crate::sense::probes::{Options, Probes};
 use crate::sense::psi::Trigger as PsiTrigger;
@@ -65,6 +67,10 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
     let mut oom = orders_oom(config).then(|| OomOrder::new(&ledger));
     let mut node = Node::new(config, senses, probes, actor, reporter, ledger, guardian, psi);
+    if let Some(path) = &config.daemon.state {
+        let kept = Keeper::start(path.as_ref(), now()).map_err(io_error("can't start the memory thread"))?;
+        node.remember(kept);
+    }
     // The first pass knows all workloads: what is up before the daemon is protected from its first moment.
     let first = discover(config, &own);
     node.take_workloads(&first);

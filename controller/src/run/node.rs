@@ -19,6 +19,7 @@ use crate::act::mail::{Inbox, Message};
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
+use crate::memory::Keeper;
 use crate::report::{Record, Reporter};
 use crate::sense::cgroup::Cgroup;
 use crate::sense::clock::now;
@@ -39,6 +40,7 @@ pub(super) struct Node {
     guardian: Child,
     psi: Option<PsiTrigger>,
     state: State,
+    keeper: Option<Keeper>,
     outcomes: Vec<Outcome>,
     refused: Vec<String>,
     dropped: u64,
@@ -77,6 +79,7 @@ impl Node {
             guardian,
             psi,
             state: State::default(),
+            keeper: None,
             outcomes: Vec::new(),
             refused: Vec::new(),
             dropped: 0,
@@ -87,6 +90,12 @@ impl Node {
             complained: BTreeSet::new(),
             stalls_shown: Monotonic::default(),
         }
+    }
+
+    /// Goes on with what an earlier run learned.
+    pub(super) fn remember(&mut self, (keeper, state): (Keeper, State)) {
+        self.state = state;
+        self.keeper = Some(keeper);
     }
 
     /// How many workloads are watched.
@@ -197,6 +206,9 @@ impl Node {
         let took = now().since(begun);
         self.reporter.pass(Record { before, sample, assessment, plan, findings, took });
         self.show_stalls(begun);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.pass(&self.state, begun);
+        }
         next
     }
 
@@ -289,6 +301,9 @@ impl Node {
         // It would see our end and go by itself; this way no process is left when we are gone.
         let _ = self.guardian.kill();
         let _ = self.guardian.wait();
+        if let Some(keeper) = self.keeper {
+            keeper.end(&self.state, now());
+        }
         self.reporter.drain();
     }
 }

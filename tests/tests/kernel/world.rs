@@ -152,9 +152,10 @@ impl Daemon {
     /// As [`Self::start`], with the files of a predecessor.
     pub(crate) fn start_in(dir: tempfile::TempDir, config: &str) -> Self {
         let path = dir.path().display();
-        let daemon = format!(
-            "daemon: {{ listen: {ADDRESS:?}, run_dir: \"{path}/run\", journal: \"{path}/journal.jsonl\" }}\n"
+        let files = format!(
+            "run_dir: \"{path}/run\", journal: \"{path}/journal.jsonl\", state: \"{path}/state.json\""
         );
+        let daemon = format!("daemon: {{ listen: {ADDRESS:?}, {files} }}\n");
         let file = dir.path().join("plimsoll.yaml");
         fs::write(&file, daemon + config).unwrap();
         let log = fs::File::options().create(true).append(true).open(dir.path().join("log")).unwrap();

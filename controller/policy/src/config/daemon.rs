@@ -22,6 +22,7 @@ pub(super) fn daemon(section: &mut Section<'_>) -> Daemon {
     if let Some(files) = section.get("journal_files", &Whole(1, 100)) {
         daemon.journal_files = u32::try_from(files).unwrap_or(daemon.journal_files);
     }
+    section.set("state", &mut daemon.state, &OrNone(PATH));
     section.set("cgroup_root", &mut daemon.cgroup_root, &PATH);
     section.set("models", &mut daemon.models, &BELOW);
     daemon

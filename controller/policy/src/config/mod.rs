@@ -248,6 +248,8 @@ pub struct Daemon {
     pub journal_size: Bytes,
     /// How many files it may have, the one that is written included.
     pub journal_files: u32,
+    /// Where what was learned is kept; `None` = forgotten at the end.
+    pub state: Option<String>,
     /// Where cgroup v2 is mounted.
     pub cgroup_root: String,
     /// The parent cgroup of what `plimsoll exec` starts, below the root.
@@ -262,6 +264,7 @@ impl Default for Daemon {
             journal: Some("/var/log/plimsoll/journal.jsonl".into()),
             journal_size: Bytes::mib(64),
             journal_files: 2,
+            state: Some("/var/lib/plimsoll/state.json".into()),
             cgroup_root: "/sys/fs/cgroup".into(),
             models: "plimsoll.slice/models".into(),
         }

@@ -28,7 +28,7 @@ impl Operation {
     /// The message of its end.
     pub(super) fn ended(&self, cgroup: &Cgroup, end: End) -> Ended {
         let freed =
-            self.before.zip(cgroup.current().ok()).map(|(before, after)| before.saturating_sub(after));
+            self.before.zip(held(cgroup, self.act)).map(|(before, after)| before.saturating_sub(after));
         let inode = cgroup.id.inode;
         Ended { inode, act: self.act, end, begun: self.begun, took: now().since(self.begun), freed }
     }
@@ -67,7 +67,14 @@ pub(super) fn freeze(watched: &Watched, ledger: &Ledger, look: Look, hand_over: 
 
 fn operation(act: Act, cgroup: &Cgroup, look: Look, hand_over: bool) -> Operation {
     let begun = now();
-    Operation { act, begun, deadline: begun + look.deadline, before: cgroup.current().ok(), hand_over }
+    Operation { act, begun, deadline: begun + look.deadline, before: held(cgroup, act), hand_over }
+}
+
+/// What an action may free: a kill frees what is in swap as well.
+fn held(cgroup: &Cgroup, act: Act) -> Option<Bytes> {
+    let current = cgroup.current().ok()?;
+    let swap = if act == Act::Kill { cgroup.swap().unwrap_or_default() } else { Bytes::ZERO };
+    Some(current + swap)
 }
 
 /// Thaws and continues. What the gate stopped while it froze has a SIGSTOP pending, which SIGCONT takes back.
