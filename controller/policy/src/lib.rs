@@ -4,6 +4,7 @@
 //! result, bit for bit, which is what makes a journal replayable.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod assess;
 pub mod config;
 mod decide;

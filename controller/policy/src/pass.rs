@@ -1,7 +1,8 @@
-//! One pass: assess, decide, lint.
+//! One pass: assess, decide, answer, lint.
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission;
 use crate::assess::{self, Assessed};
 use crate::config::Config;
 use crate::decide::{self, Turn};
@@ -33,6 +34,9 @@ pub fn step(config: &Config, mut state: State, sample: &Sample) -> Pass {
     let real = dry::without(config);
     let (mut plan, mut findings) = decided(&real, &mut state, sample, &assessed, &before);
     dry::keep(config, talk, &before, &mut state, sample, (&mut plan, &mut findings));
+    plan.answers = admission::answer(config, &mut state.admission, sample, &assessed);
+    plan.reservations.clone_from(&state.admission.reservations);
+    plan.waiting.clone_from(&state.admission.waiting);
     Pass { state, assessment: assessed.report, plan, findings }
 }
 

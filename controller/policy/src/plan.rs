@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::{Answer, Reservation, Waiting};
 use crate::assess::forecast::{Forecast, Source};
 use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Limit, Monotonic, Share, Span, is_default};
@@ -336,6 +337,15 @@ pub struct Plan {
     pub gate: Gate,
     /// How long the next sample may wait if nothing happens.
     pub next: Span,
+    /// What clients are told, of this pass's requests and of earlier ones that waited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
+    /// All reservations after this pass; those that ended with it are there for the last time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<Reservation>,
+    /// Who waits for room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Waiting>,
 }
 
 /// What `lint` has to say of a plan.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Request;
 use crate::plan::Outcome;
 use crate::units::{Bytes, Limit, Monotonic, is_default};
 
@@ -27,6 +28,8 @@ pub enum Trigger {
     Outcome,
     /// Workloads came or went.
     Workloads,
+    /// A client asked for something.
+    Request,
     /// The configuration was read again.
     Reload,
     /// The last pass: everything is about to be released.
@@ -47,6 +50,9 @@ pub struct Sample {
     /// What actions that ended since the last sample achieved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<Outcome>,
+    /// What clients asked for since the last sample, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Request>,
     /// What could not be read, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
@@ -166,7 +172,7 @@ pub struct HostProbes {
 
 /// A workload's identity: the path of its cgroup below the cgroup root, and the inode of that directory.
 /// Two cgroups that had the same path at different times differ in the inode. Written `path#inode`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct WorkloadId {
     /// Path relative to the cgroup root, without a leading slash.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Desk;
 use crate::assess::tier::TierState;
 use crate::history::Trend;
 use crate::learned::{Learned, Rest};
@@ -41,6 +42,8 @@ pub struct State {
     pub desperate: Option<Monotonic>,
     /// When a workload was last given back what had been taken.
     pub restored: Option<Monotonic>,
+    /// Reservations.
+    pub admission: Desk,
 }
 
 /// What is remembered of one workload.
@@ -71,6 +74,8 @@ pub struct Track {
     pub thrash_at: Monotonic,
     /// `memory.events` `high`.
     pub high_events: Trend,
+    /// `memory.events` `oom_kill`, when it was last read.
+    pub oom_kills: Option<u64>,
     /// `pgscan`, pages.
     pub scan: Trend,
     /// `pgsteal`, pages.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use plimsoll_policy::config::Config;
 use plimsoll_policy::pass::{Pass, step};
-use plimsoll_policy::plan::{Evidence, Finding, Gate, Outcome, Plan, Tier};
+use plimsoll_policy::plan::{Evidence, Finding, Gate, Plan, Tier};
 use plimsoll_policy::sample::{Rung, Trigger, WorkloadId};
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::Monotonic;
@@ -26,7 +26,7 @@ use crate::sense::clock::now;
 use crate::sense::discover::Discovery;
 use crate::sense::probes::Probes;
 use crate::sense::psi::Trigger as PsiTrigger;
-use crate::sense::{Counted, Senses};
+use crate::sense::{Counted, News, Senses};
 
 /// Everything that a pass needs.
 pub(super) struct Node {
@@ -41,7 +41,7 @@ pub(super) struct Node {
     psi: Option<PsiTrigger>,
     state: State,
     keeper: Option<Keeper>,
-    outcomes: Vec<Outcome>,
+    news: News,
     refused: Vec<String>,
     dropped: u64,
     tier: Tier,
@@ -80,7 +80,7 @@ impl Node {
             psi,
             state: State::default(),
             keeper: None,
-            outcomes: Vec::new(),
+            news: News::default(),
             refused: Vec::new(),
             dropped: 0,
             tier: Tier::Normal,
@@ -166,7 +166,7 @@ impl Node {
                     trigger = Some(Trigger::Probe);
                 }
                 Message::Ended(ended) => {
-                    self.outcomes.extend(self.actor.ended(&ended));
+                    self.news.outcomes.extend(self.actor.ended(&ended));
                     trigger = trigger.or(Some(Trigger::Outcome));
                 }
             }
@@ -191,7 +191,7 @@ impl Node {
     pub(super) fn pass(&mut self, trigger: Trigger) -> Duration {
         let begun = now();
         let counted = self.count();
-        let sample = self.senses.sample(trigger, std::mem::take(&mut self.outcomes), &counted);
+        let sample = self.senses.sample(trigger, std::mem::take(&mut self.news), &counted);
         let before = self.reporter.wants_state(sample.at).then(|| self.state.clone());
         let Pass { state, assessment, plan, findings } =
             step(&self.config, std::mem::take(&mut self.state), &sample);
@@ -201,7 +201,7 @@ impl Node {
         if let Some(probes) = &mut self.probes {
             self.gate.hold(&plan.gate, probes, &self.senses, &mut self.actor);
         }
-        self.outcomes = self.actor.apply(&plan, &sample, assessment.deficit, &self.config.ladder);
+        self.news.outcomes = self.actor.apply(&plan, &sample, assessment.deficit, &self.config.ladder);
         let next = plan.next.into();
         let took = now().since(begun);
         self.reporter.pass(Record { before, sample, assessment, plan, findings, took });

@@ -14,6 +14,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use plimsoll_policy::admission::Request;
 use plimsoll_policy::config::Config;
 use plimsoll_policy::plan::Outcome;
 use plimsoll_policy::sample::{Gap, Host, HostProbes, Probes as Counters, Sample, Trigger, WorkloadId};
@@ -40,6 +41,15 @@ pub struct Change {
     pub went: Vec<WorkloadId>,
     /// Workloads that could not be opened, in words.
     pub refused: Vec<String>,
+}
+
+/// What came in since the last sample and is part of the next.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Actions that ended.
+    pub outcomes: Vec<Outcome>,
+    /// Calls of clients.
+    pub requests: Vec<Request>,
 }
 
 /// The counters of the eBPF programs at one moment; empty where there are none.
@@ -106,7 +116,8 @@ impl Senses {
     }
 
     /// Reads everything that a pass needs.
-    pub fn sample(&mut self, trigger: Trigger, outcomes: Vec<Outcome>, counted: &Counted) -> Sample {
+    pub fn sample(&mut self, trigger: Trigger, news: News, counted: &Counted) -> Sample {
+        let News { outcomes, requests } = news;
         let at = clock::now();
         let mut gaps = Vec::new();
         let host = Host {
@@ -126,7 +137,7 @@ impl Senses {
                 None => gaps.push(Gap { what: id.to_string(), why: FileError::Gone.to_string() }),
             }
         }
-        Sample { at, trigger, host, workloads, outcomes, gaps }
+        Sample { at, trigger, host, workloads, outcomes, requests, gaps }
     }
 }
 

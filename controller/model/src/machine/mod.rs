@@ -244,7 +244,7 @@ impl Machine {
         let workloads: BTreeMap<_, Workload> =
             self.processes.iter_mut().map(|(id, p)| (id.clone(), read(p))).collect();
         let outcomes = std::mem::take(&mut self.outcomes);
-        Sample { at, trigger: Trigger::Timer, host, workloads, outcomes, gaps: Vec::new() }
+        Sample { at, trigger: Trigger::Timer, host, workloads, outcomes, ..Sample::default() }
     }
 }
 

@@ -7,11 +7,13 @@ use super::observe::positive;
 use crate::config::Config;
 use crate::roles;
 use crate::sample::{Meminfo, MemoryStat, Sample, WorkloadId};
+use crate::state::State;
 use crate::units::Bytes;
 
 /// The host's memory; `None` where meminfo was a gap or says that there is none.
 pub(crate) fn memory(
     config: &Config,
+    state: &State,
     sample: &Sample,
     growth: &BTreeMap<WorkloadId, i64>,
     decline: Bytes,
@@ -24,6 +26,7 @@ pub(crate) fn memory(
         total: meminfo.total,
         free: meminfo.free,
         headroom: headroom(&meminfo, in_use(config, sample)).saturating_sub(config.host.reserve),
+        reserved: state.admission.reserved(),
         decline,
         protected_growth: of_protected.min(decline),
         swap_free: meminfo.swap_free,
@@ -40,11 +43,13 @@ fn headroom(meminfo: &Meminfo, in_use: Bytes) -> Bytes {
 /// File pages of the protected that they use: mapped, or active (read again and again without a mapping).
 /// What they only read once is as available as anybody's cache, and what is locked was never counted as available.
 fn in_use(config: &Config, sample: &Sample) -> Bytes {
-    let hot = |stat: &MemoryStat| {
-        let mapped = stat.file_mapped.saturating_sub(stat.shmem);
-        mapped.max(stat.active_file).min(stat.active_file + stat.inactive_file)
-    };
     roles::protected(config, sample).filter_map(|(_, w)| w.stat.as_ref().map(hot)).sum()
+}
+
+/// What a protected workload uses of its file pages.
+pub(crate) fn hot(stat: &MemoryStat) -> Bytes {
+    let mapped = stat.file_mapped.saturating_sub(stat.shmem);
+    mapped.max(stat.active_file).min(stat.active_file + stat.inactive_file)
 }
 
 #[cfg(test)]

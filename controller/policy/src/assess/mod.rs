@@ -21,7 +21,8 @@ pub(crate) mod thrash;
 pub mod tier;
 
 use self::forecast::{Forecast, Unknown};
-use crate::config::Config;
+use crate::admission;
+use crate::config::{Config, HostThresholds};
 use crate::plan::Assessment;
 use crate::roles;
 use crate::sample::Sample;
@@ -44,6 +45,8 @@ pub(crate) struct Memory {
     pub(crate) total: Bytes,
     pub(crate) free: Bytes,
     pub(crate) headroom: Bytes,
+    /// Promised to somebody who has not used it yet.
+    pub(crate) reserved: Bytes,
     /// Bytes per second by which headroom falls; zero where it does not.
     pub(crate) decline: Bytes,
     /// Growth of the protected, as far as headroom pays for it.
@@ -52,8 +55,22 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// With what is promised.
     pub(crate) fn used(&self) -> Bytes {
-        self.total.saturating_sub(self.headroom)
+        (self.total.saturating_sub(self.headroom) + self.reserved).min(self.total)
+    }
+
+    /// The same memory, had nobody been promised anything: nobody is killed for a promise.
+    pub(crate) fn without_promises(self) -> Self {
+        Self { reserved: Bytes::ZERO, ..self }
+    }
+
+    /// The used share that the tier goes by. Promises may trim and throttle others, so that they can be kept; frozen is nobody
+    /// for bytes that nobody uses yet.
+    fn used_share(&self, host: &HostThresholds) -> Option<Share> {
+        let real = Share::of(self.without_promises().used().0, self.total.0)?;
+        let below_critical = Share(host.critical.used.0.saturating_sub(1));
+        Some(Share::of(self.used().0, self.total.0)?.min(below_critical.max(real)))
     }
 
     /// Bytes above this share of the total, `ahead` from now at the present rate.
@@ -77,11 +94,12 @@ pub(crate) fn time_for(bytes: Bytes, rate: Bytes) -> Option<Span> {
 /// Takes the sample into the state's history and says what it means.
 pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Assessed {
     observe::observe(state, sample);
+    admission::settle::settle(config, &mut state.admission, sample);
     let growth = observe::growth(state, sample);
     let decline = decline(config, state, sample);
     let falling = decline.map_or(Bytes::ZERO, |(rate, _)| rate);
-    let memory = headroom::memory(config, sample, &growth, falling);
-    let used = memory.and_then(|m| Share::of(m.used().0, m.total.0));
+    let memory = headroom::memory(config, state, sample, &growth, falling);
+    let used = memory.and_then(|m| m.used_share(&config.host));
     let forecast =
         memory.map_or(Forecast::Unknown(Unknown::Gap), |m| forecast::forecast(state, sample, &m, decline));
     let stall = stall::stall(config, state, sample);

@@ -18,13 +18,17 @@ pub(crate) fn observe(state: &mut State, sample: &Sample) {
     welcome(state, sample);
     let armed = state.gate.armed();
     let mut zram = Bytes::ZERO;
-    for (_, workload, track) in join(&sample.workloads, &mut state.workloads) {
+    for (id, workload, track) in join(&sample.workloads, &mut state.workloads) {
         track.seen = sample.at;
         take(track, workload, sample.at);
         if let Some(probes) = workload.probes.filter(|_| armed) {
             track.minor_faults.push_counter(sample.at, probes.minor_faults);
         }
         zram = zram + track.swap_ram;
+        let killed = workload.events.map_or(0, |events| killed(track, events.oom_kill));
+        if killed > 0 {
+            state.admission.failed(&id.path, killed, sample.at);
+        }
     }
     if let Some(meminfo) = &sample.host.meminfo {
         host(state, meminfo, zram, sample.at);
@@ -75,6 +79,12 @@ fn take(track: &mut Track, workload: &Workload, at: Monotonic) {
         (None, Some(stat)) => track.major_faults.push_counter(workload.stat_at, stat.major_faults),
         (None, None) => {}
     }
+}
+
+/// Victims of the kernel's OOM killer since the last look.
+fn killed(track: &mut Track, oom_kills: u64) -> u64 {
+    let before = track.oom_kills.replace(oom_kills);
+    before.map_or(0, |before| oom_kills.saturating_sub(before))
 }
 
 /// Growth of every workload whose history gives one.

@@ -11,6 +11,9 @@ use crate::units::Bytes;
 const PATH: Form = Form(absolute, "an absolute path");
 const BELOW: Form =
     Form(relative, "the path of a cgroup below the root, without a leading slash, like a.slice/b");
+/// The kernel takes no longer path for a socket.
+const SOCKET: Form =
+    Form(socket, "a path of at most 100 bytes: absolute, or below `run_dir` without a leading slash");
 const JOURNAL_SIZE: Memory = Memory(Bytes::mib(1), Bytes::mib(1 << 20));
 
 pub(super) fn daemon(section: &mut Section<'_>) -> Daemon {
@@ -25,6 +28,7 @@ pub(super) fn daemon(section: &mut Section<'_>) -> Daemon {
     section.set("state", &mut daemon.state, &OrNone(PATH));
     section.set("cgroup_root", &mut daemon.cgroup_root, &PATH);
     section.set("models", &mut daemon.models, &BELOW);
+    section.set("control", &mut daemon.control, &OrNone(SOCKET));
     daemon
 }
 
@@ -50,6 +54,10 @@ fn absolute(path: &str) -> bool {
 pub(super) fn relative(path: &str) -> bool {
     let down = |part: &str| !matches!(part, "" | "." | "..") && part.len() < 256;
     path.len() < 4096 && tame(path) && path.split('/').all(down)
+}
+
+fn socket(path: &str) -> bool {
+    path.len() <= 100 && (absolute(path) || relative(path))
 }
 
 fn tame(text: &str) -> bool {

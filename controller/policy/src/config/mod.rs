@@ -1,6 +1,7 @@
 //! The configuration as the program uses it. `manifests/plimsoll.yaml` documents every key; reading text into
 //! these types, with every error at once, is in `config::read`.
 
+mod admission;
 mod advice;
 mod daemon;
 mod dry_run;
@@ -43,6 +44,8 @@ pub struct Config {
     pub workloads: Vec<Rule>,
     /// Workloads of this priority and above are protected: `memory.low`, sensed on, never victims while others are left.
     pub protect_priority: i32,
+    /// How much may be promised to those who want to load a model.
+    pub admission: Admission,
     /// Paths and addresses of the daemon.
     pub daemon: Daemon,
 }
@@ -56,6 +59,7 @@ impl Default for Config {
             workloads: Vec::new(),
             // A rule without a priority has 0: protecting it by default would leave nothing to take from.
             protect_priority: 1000,
+            admission: Admission::default(),
             daemon: Daemon::default(),
         }
     }
@@ -234,6 +238,34 @@ impl Default for Find {
     }
 }
 
+/// How much may be promised to those who want to load a model, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Admission {
+    /// Kept back at tier normal.
+    pub margin_normal: Bytes,
+    /// Kept back at tier elevated.
+    pub margin_elevated: Bytes,
+    /// Kept back at tier constrained. Beyond that nothing is promised.
+    pub margin_constrained: Bytes,
+    /// How long a reservation lasts without a heartbeat.
+    pub ttl: Span,
+    /// How long a model that lives in its own cgroup may take to load before its reservation needs growth to last.
+    pub load: Span,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            margin_normal: Bytes::mib(1536),
+            margin_elevated: Bytes::mib(2048),
+            margin_constrained: Bytes::mib(2560),
+            ttl: Span::secs(120),
+            load: Span::secs(600),
+        }
+    }
+}
+
 /// Paths and addresses of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -254,6 +286,8 @@ pub struct Daemon {
     pub cgroup_root: String,
     /// The parent cgroup of what `plimsoll exec` starts, below the root.
     pub models: String,
+    /// The control socket, absolute or below `run_dir`; `None` = no control socket.
+    pub control: Option<String>,
 }
 
 impl Default for Daemon {
@@ -267,6 +301,7 @@ impl Default for Daemon {
             state: Some("/var/lib/plimsoll/state.json".into()),
             cgroup_root: "/sys/fs/cgroup".into(),
             models: "plimsoll.slice/models".into(),
+            control: Some("control.sock".into()),
         }
     }
 }

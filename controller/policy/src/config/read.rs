@@ -1,5 +1,6 @@
 //! From a tree to a `Config`, or to every mistake in it at once.
 
+use super::admission::admission;
 use super::daemon::daemon;
 use super::error::ConfigError;
 use super::host::host;
@@ -31,11 +32,12 @@ fn config(root: &mut Section<'_>) -> Config {
     let mut protect_priority = Config::default().protect_priority;
     priority(root, "protect_priority", &mut protect_priority);
     let workloads: Vec<Rule> = root.sections("workloads", rule);
+    let admission = root.section("admission", admission);
     let daemon = root.section("daemon", daemon);
     if root.clean() {
         contradictions(root, &workloads, &ladder);
     }
-    Config { host, ladder, pace, workloads, protect_priority, daemon }
+    Config { host, ladder, pace, workloads, protect_priority, admission, daemon }
 }
 
 /// Reads a priority into its place.

@@ -75,7 +75,7 @@ refuses!(unknown_key, {"ladder": {"reclaim-step": "1MiB"}}, "ladder.reclaim-step
 refuses!(
     unknown_word,
     {"colour": 1},
-    "colour: unknown key, known here are host, ladder, pace, protect_priority, workloads, daemon"
+    "colour: unknown key, known here are host, ladder, pace, protect_priority, workloads, admission, daemon"
 );
 refuses!(
     unit_missing,

@@ -23,7 +23,7 @@ const CONTINUOUS: Span = Span::secs(1);
 const PATIENCE: Span = Span::secs(5);
 
 pub(crate) fn consider(turn: &mut Turn<'_>) {
-    let Some(memory) = turn.memory() else { return };
+    let Some(memory) = turn.memory().map(Memory::without_promises) else { return };
     // After a gap, one look at how full it is says nothing of where it is going; a freeze can be undone.
     if !turn.state.available.is_continuous(CONTINUOUS) {
         return;
@@ -67,8 +67,7 @@ fn stalls(turn: &Turn<'_>) -> bool {
 /// what is needed fits into swap the kernel can move it there, and growth alone means waiting, not dying.
 fn desperate(turn: &Turn<'_>, memory: &Memory, needed: Bytes) -> bool {
     let host = &turn.config.host;
-    let report = &turn.assessed.report;
-    let used = report.used.unwrap_or_default();
+    let used = Share::of(memory.used().0, memory.total.0).unwrap_or_default();
     let falling = residual(memory, turn.just_stopped());
     let swaps = swappable(turn, memory) >= needed;
     let too_late = !swaps && time_for(memory.headroom, falling).is_some_and(|left| left < kill_takes(turn));

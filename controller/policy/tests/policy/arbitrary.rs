@@ -1,5 +1,6 @@
 //! Samples that no machine gives: huge numbers, missing readings, clocks that go back.
 
+use plimsoll_policy::admission::{Call, Caller, Request, Reserve};
 use plimsoll_policy::plan::{Act, ActResult, Outcome};
 use plimsoll_policy::sample::{
     Events, Host, Meminfo, MemoryStat, Preference, Probes, Psi, Rung, Sample, Spec, Trigger, Workload,
@@ -114,7 +115,7 @@ fn workload() -> BoxedStrategy<Workload> {
         .boxed()
 }
 
-fn id() -> BoxedStrategy<WorkloadId> {
+pub(crate) fn id() -> BoxedStrategy<WorkloadId> {
     (0_u64..4).prop_map(|inode| WorkloadId { path: format!("w{}", inode % 3), inode }).boxed()
 }
 
@@ -143,13 +144,52 @@ fn outcome() -> BoxedStrategy<Outcome> {
         .boxed()
 }
 
+fn reserve(size: BoxedStrategy<Bytes>) -> BoxedStrategy<Reserve> {
+    let sizes = prop::collection::vec(size, 0..3);
+    let ttl = of(number().prop_map(Span));
+    let wait = prop_oneof![Just(0), number(), (0_u64..60_000).prop_map(|ms| ms * 1_000_000)];
+    (id(), sizes, bytes(), any::<i32>(), ttl, wait, any::<bool>())
+        .prop_map(|(holder, sizes, current, priority, ttl, wait, detached)| Reserve {
+            holder,
+            sizes,
+            current,
+            priority,
+            ttl,
+            wait: Span(wait),
+            detached,
+        })
+        .boxed()
+}
+
+fn request(size: BoxedStrategy<Bytes>) -> BoxedStrategy<Request> {
+    let number_of = 0_u64..6;
+    let call = prop_oneof![
+        4 => reserve(size.clone()).prop_map(Call::Reserve),
+        1 => (number_of.clone(), size.clone()).prop_map(|(id, bytes)| Call::Amend { id, bytes }),
+        1 => (number_of.clone(), size).prop_map(|(id, measured)| Call::Commit { id, measured }),
+        1 => number_of.clone().prop_map(|id| Call::Heartbeat { id }),
+        1 => number_of.clone().prop_map(|id| Call::Release { id }),
+        1 => number_of.clone().prop_map(|ticket| Call::Withdraw { ticket }),
+        1 => id().prop_map(|cgroup| Call::ReportOom { cgroup }),
+        1 => Just(Call::Headroom),
+    ];
+    let caller = prop_oneof![Just(Caller::Root), id().prop_map(Caller::Cgroup)];
+    (number_of, caller, call).prop_map(|(ticket, caller, call)| Request { ticket, caller, call }).boxed()
+}
+
+/// Requests for sizes up to this one.
+pub(crate) fn calls(largest: Bytes) -> BoxedStrategy<Request> {
+    request((0..=largest.0).prop_map(Bytes).boxed())
+}
+
 pub(crate) fn sample() -> BoxedStrategy<Sample> {
     let at = prop_oneof![number(), (0_u64..60_000).prop_map(|ms| ms * 1_000_000)];
     let trigger = prop_oneof![9 => Just(Trigger::Timer), 1 => Just(Trigger::Shutdown)];
     let workloads = prop::collection::btree_map(id(), workload(), 0..4);
     let outcomes = prop::collection::vec(outcome(), 0..3);
-    (at, trigger, of(meminfo()), of(number()), workloads, outcomes)
-        .prop_map(|(at, trigger, meminfo, psi, workloads, outcomes)| Sample {
+    let requests = prop::collection::vec(request(bytes()), 0..4);
+    (at, trigger, of(meminfo()), of(number()), workloads, outcomes, requests)
+        .prop_map(|(at, trigger, meminfo, psi, workloads, outcomes, requests)| Sample {
             at: Monotonic(at),
             trigger,
             host: Host {
@@ -159,6 +199,7 @@ pub(crate) fn sample() -> BoxedStrategy<Sample> {
             },
             workloads,
             outcomes,
+            requests,
             gaps: Vec::new(),
         })
         .boxed()

@@ -1,6 +1,7 @@
 //! The policy driven against a modelled machine: properties that hold in every world, and scenarios read as behaviour.
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
+mod admission;
 mod arbitrary;
 mod behaviour;
 mod dry;

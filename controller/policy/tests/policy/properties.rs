@@ -12,7 +12,7 @@ use crate::invariants::Watch;
 use crate::worlds::world;
 use plimsoll_model::machine::{Habit, Machine};
 
-fn fixed(cases: u32) -> ProptestConfig {
+pub(crate) fn fixed(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
     ProptestConfig {
         cases: asked.unwrap_or(cases),
@@ -24,7 +24,7 @@ fn fixed(cases: u32) -> ProptestConfig {
     }
 }
 
-fn through_json(state: &State) -> State {
+pub(crate) fn through_json(state: &State) -> State {
     serde_json::from_str(&serde_json::to_string(state).unwrap()).unwrap()
 }
 

@@ -1,0 +1,123 @@
+//! Who gets room: the highest priority first, among equals who asked first. Nobody overtakes within the bytes that somebody
+//! before him waits for, or a large model would wait for ever while small ones come and go.
+
+use std::cmp::Reverse;
+
+use super::Session;
+use super::answer::{Reason, Reply};
+use super::desk::{Reservation, Stage, Waiting};
+use super::request::{Caller, Reserve};
+use super::settle::{begin, workload_of};
+use crate::sample::WorkloadId;
+use crate::units::{Bytes, Monotonic, Span};
+
+/// Nobody keeps a place in the queue for longer.
+pub(super) const LONGEST_WAIT: Span = Span::secs(3600);
+/// Whoever needs heartbeats more often than this, or forgets them for longer, is mistaken.
+const TTL: (Span, Span) = (Span::secs(1), Span::secs(3600));
+/// Reservations of one holder, and requests that wait: a server loads one model at a time, or a few.
+const OF_ONE: usize = 16;
+/// Reservations in all, and requests that wait.
+const IN_ALL: usize = 256;
+
+impl Session<'_> {
+    /// Grants what fits, and refuses what fits not and waits no longer.
+    pub(super) fn serve(&mut self) {
+        let mut queue = std::mem::take(&mut self.desk.waiting);
+        queue.sort_by_cached_key(|w| (Reverse(self.priority(&w.wants)), w.ticket));
+        let mut ahead = Bytes::ZERO;
+        for waiting in queue {
+            match self.choose(&waiting, ahead) {
+                Ok((size, promised)) => self.grant(&waiting, size, promised),
+                Err(reason) if reason.may_pass() && waiting.deadline > self.sample.at => {
+                    if reason != Reason::Stranger {
+                        ahead = ahead + self.least(&waiting.wants).1;
+                    }
+                    self.desk.waiting.push(waiting);
+                }
+                Err(reason) => self.refuse(&waiting, reason),
+            }
+        }
+    }
+
+    /// The first size that fits, and what is to be held for it.
+    fn choose(&self, waiting: &Waiting, ahead: Bytes) -> Result<(Bytes, Bytes), Reason> {
+        let wants = &waiting.wants;
+        let stranger = waiting.caller != Caller::Root && workload_of(self.sample, &wants.holder).is_none();
+        if stranger {
+            return Err(Reason::Stranger);
+        }
+        if self.has_too_many(&wants.holder) {
+            return Err(Reason::TooMany);
+        }
+        let admit = |size: Bytes| {
+            let promised = self.promise(&wants.holder, size);
+            self.vacancy.admit(promised, ahead).map(|()| (size, promised))
+        };
+        let fits = wants.sizes.iter().find_map(|&size| admit(size).ok());
+        fits.map_or_else(|| admit(self.least(wants).0), Ok)
+    }
+
+    fn has_too_many(&self, holder: &WorkloadId) -> bool {
+        let reserved = self.desk.reservations.iter().filter(|r| !r.stage.is_over()).map(|r| &r.holder);
+        let all: Vec<_> = reserved.chain(self.desk.waiting.iter().map(|w| &w.wants.holder)).collect();
+        all.len() >= IN_ALL || all.iter().filter(|h| **h == holder).count() >= OF_ONE
+    }
+
+    fn grant(&mut self, waiting: &Waiting, size: Bytes, promised: Bytes) {
+        let Waiting { ticket, wants, .. } = waiting;
+        begin(self.config, self.desk, self.sample, &wants.holder, wants.current);
+        self.desk.last = self.desk.last.saturating_add(1);
+        let (id, at) = (self.desk.last, self.sample.at);
+        let ttl = wants.ttl.unwrap_or(self.config.admission.ttl).clamp(TTL.0, TTL.1);
+        self.desk.reservations.push(Reservation {
+            id,
+            ticket: *ticket,
+            holder: wants.holder.clone(),
+            stage: Stage::Granted,
+            asked: size,
+            promised,
+            settled: Bytes::ZERO,
+            since: at,
+            grew: at,
+            until: at + ttl,
+            ttl,
+            detached: wants.detached,
+            lived: false,
+        });
+        self.vacancy.reserved = self.vacancy.reserved + promised;
+        self.say(*ticket, Reply::Granted { id, bytes: size, promised, ttl });
+    }
+
+    fn refuse(&mut self, waiting: &Waiting, reason: Reason) {
+        let (asked, promised) = self.least(&waiting.wants);
+        self.say(waiting.ticket, Reply::Refused(self.vacancy.refusal(reason, asked, promised)));
+    }
+
+    /// The least that would do, and what would be held for it.
+    pub(super) fn least(&self, wants: &Reserve) -> (Bytes, Bytes) {
+        let size = wants.sizes.iter().copied().min().unwrap_or_default();
+        (size, self.promise(&wants.holder, size))
+    }
+
+    /// A size with the error that its holder is known for.
+    pub(super) fn promise(&self, holder: &WorkloadId, size: Bytes) -> Bytes {
+        let path = workload_of(self.sample, holder).map_or(&holder.path, |(id, _)| &id.path);
+        size + size.share(self.desk.error(path, self.at()))
+    }
+
+    /// What those wait for who are as important as this holder or more.
+    pub(super) fn ahead_of(&self, holder: &WorkloadId) -> Bytes {
+        let priority = workload_of(self.sample, holder).map_or(0, |(_, w)| w.spec.priority);
+        let before = self.desk.waiting.iter().filter(|w| self.priority(&w.wants) >= priority);
+        before.map(|w| self.least(&w.wants).1).sum()
+    }
+
+    fn priority(&self, wants: &Reserve) -> i32 {
+        workload_of(self.sample, &wants.holder).map_or(wants.priority, |(_, w)| w.spec.priority)
+    }
+
+    fn at(&self) -> Monotonic {
+        self.sample.at
+    }
+}
