@@ -7,6 +7,7 @@ mod exec;
 mod guest;
 mod identity;
 mod oom;
+mod planner;
 mod probes;
 mod survive;
 mod world;

@@ -231,12 +231,23 @@ impl Daemon {
         (code.and_then(|code| code.code()), self.log())
     }
 
+    /// SIGTERM; the files stay.
+    pub(crate) fn stop(mut self) -> tempfile::TempDir {
+        self.signal(Signal::TERM);
+        wait("the daemon ends", || self.child.try_wait().unwrap().is_some());
+        self.keep()
+    }
+
+    fn keep(mut self) -> tempfile::TempDir {
+        let Self { dir, .. } = &mut self;
+        std::mem::replace(dir, tempfile::tempdir_in("/run").unwrap())
+    }
+
     /// SIGKILL; the files stay.
     pub(crate) fn crash(mut self) -> tempfile::TempDir {
         self.signal(Signal::KILL);
         self.child.wait().unwrap();
-        let Self { dir, .. } = &mut self;
-        std::mem::replace(dir, tempfile::tempdir_in("/run").unwrap())
+        self.keep()
     }
 }
 

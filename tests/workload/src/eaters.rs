@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::heap::Heap;
-use crate::memory::MIB;
+use crate::memory::{MIB, lock_all};
 use crate::random::Random;
 use crate::say::{Start, rest, say};
 use crate::time::parse_span;
@@ -40,10 +40,16 @@ pub(crate) struct BatchJob {
     /// Touch nothing again: allocate and sit there
     #[arg(long)]
     idle: bool,
+    /// Lock all memory, so that reclaim can't have it
+    #[arg(long)]
+    lock: bool,
 }
 
 /// Runs until it is killed.
 pub(crate) fn batch_job(args: &BatchJob) -> anyhow::Result<()> {
+    if args.lock {
+        lock_all().context("locking memory")?;
+    }
     let heap = Arc::new(Heap::reserve(args.to_mib.max(args.from_mib))?);
     heap.grow(args.from_mib, None);
     for seed in 0..if args.idle { 0 } else { args.threads } {
