@@ -86,7 +86,7 @@ pub fn main(run_dir: &Path, controller: u32) -> Result<(), GuardianError> {
 fn release_twice(ledger: &Ledger, controller: u32) -> Released {
     let root = ledger.cgroup_root();
     let stopped = ledger.entries().filter(|entry| entry.flags.contains(Flags::STOPPED));
-    let stopped: Vec<PathBuf> = stopped.map(|entry| root.join(entry.id.path)).collect();
+    let stopped: Vec<PathBuf> = stopped.map(|entry| root.join(&*entry.id.path)).collect();
     let mut released = release(ledger);
     for pause in AGAIN {
         std::thread::sleep(pause);

@@ -24,6 +24,8 @@ const LONG_SPACING: Span = Span::millis(500);
 const STALE: Span = Span::secs(6);
 /// A clock that went back further than this is another clock: the memory starts over.
 const OTHER_CLOCK: Span = Span::secs(10);
+/// Equal readings no further apart than this are taken for one stretch of standing still: twice the default pace of calm.
+const STILL: Span = Span::secs(1);
 /// Points kept in each window.
 const POINTS: usize = 8;
 
@@ -71,10 +73,15 @@ impl Window {
 }
 
 /// One reading over the last seconds, in a window for bursts and a longer one.
+///
+/// Of a thousand workloads nearly all stand still. Then only the time of the last reading moves; the points that the windows
+/// would have are filled in when the value next changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Trend {
     last: Option<Point>,
+    /// Since when the reading has been what it was last.
+    still: Monotonic,
     short: Window,
     long: Window,
 }
@@ -87,12 +94,34 @@ impl Trend {
                 *self = Self::default();
             } else if at <= last.at {
                 return;
+            } else if value == last.value && at.since(last.at) <= STILL {
+                self.last = Some(Point { at, value });
+                return;
+            } else {
+                self.fill(last);
             }
         }
         let point = Point { at, value };
-        self.last = Some(point);
+        (self.last, self.still) = (Some(point), at);
         self.short.push(point, SHORTEST);
         self.long.push(point, LONG_SPACING);
+    }
+
+    /// Gives the windows the points of the time for which the reading stood still.
+    fn fill(&mut self, last: Point) {
+        for (window, spacing) in [(&mut self.short, SHORTEST), (&mut self.long, LONG_SPACING)] {
+            let points = (0..POINTS as u64).rev().map(|ago| last.at - Span(spacing.0 * ago));
+            for at in points.filter(|at| *at > self.still) {
+                window.push(Point { at, ..last }, spacing);
+            }
+        }
+    }
+
+    /// With the points that are not there while the reading stands still.
+    fn complete(&self) -> Self {
+        let mut complete = self.clone();
+        complete.last.into_iter().for_each(|last| complete.fill(last));
+        complete
     }
 
     /// Remembers a reading of a counter. One that fell has been reset: nothing before it counts.
@@ -107,6 +136,9 @@ impl Trend {
     /// the last one is no longer of the present.
     pub(crate) fn rate(&self, now: Monotonic) -> Option<i64> {
         let last = self.last.filter(|last| now.since(last.at) <= STALE)?;
+        if last.at.since(self.still) >= SHORT {
+            return Some(0);
+        }
         Some(self.short.base(last.at, SHORT)?.rate_to(last))
     }
 
@@ -123,21 +155,26 @@ impl Trend {
     /// Where it has been going over the last 150 ms or so; `None` as for [`Self::rate`].
     pub(crate) fn lately(&self, now: Monotonic, noise: u64) -> Option<Course> {
         let last = self.last.filter(|last| now.since(last.at) <= STALE)?;
-        let base = self.short.base(last.at, SHORT)?;
-        course::course(&self.short.line(base.at, last), noise)
+        let short = self.complete().short;
+        let base = short.base(last.at, SHORT)?;
+        course::course(&short.line(base.at, last), noise)
     }
 
     /// Where it has been going for some seconds; `None` where it has not been watched for long enough.
     pub(crate) fn for_long(&self, now: Monotonic, noise: u64) -> Option<Course> {
         let last = self.last.filter(|last| now.since(last.at) <= STALE)?;
-        let base = self.long.0.iter().find(|p| last.at.since(p.at) <= STALE)?;
+        let long = self.complete().long;
+        let base = long.0.iter().find(|p| last.at.since(p.at) <= STALE)?;
         let enough = last.at.since(base.at) >= LONG;
-        enough.then(|| course::course(&self.long.line(base.at, last), noise)).flatten()
+        enough.then(|| course::course(&long.line(base.at, last), noise)).flatten()
     }
 
     /// Whether the reading before the last one is no older than this: a rate across a longer gap is history.
     pub(crate) fn is_continuous(&self, within: Span) -> bool {
         let Some(last) = self.last else { return false };
+        if within >= STILL && last.at > self.still {
+            return true;
+        }
         self.short.0.iter().rfind(|p| p.at < last.at).is_some_and(|p| last.at.since(p.at) <= within)
     }
 
@@ -207,6 +244,20 @@ mod tests {
         }
         assert_eq!(trend.growth(at(1950)), Some(0));
         assert_eq!(trend.growth(at(9000)), None, "old readings say nothing of the present");
+    }
+
+    #[test]
+    fn standing_still_is_remembered_as_if_every_reading_had_been_kept() {
+        let mut trend = Trend::default();
+        for i in 0..100 {
+            trend.push(at(i * 50), 7);
+        }
+        assert_eq!((trend.short.0.len(), trend.rate(at(4950))), (1, Some(0)));
+        trend.push(at(5000), 1007);
+        assert_eq!(trend.rate(at(5000)), Some(5882), "over 170 ms, not since the start");
+        assert!(trend.is_continuous(Span::millis(50)));
+        trend.push(at(8000), 1007);
+        assert!(!trend.is_continuous(Span::secs(1)), "nobody knows what it was meanwhile");
     }
 
     #[test]

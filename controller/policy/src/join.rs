@@ -1,5 +1,6 @@
 //! Walks two sorted sequences side by side: with a thousand workloads, looking each one up again is most of a pass.
 
+use std::cmp::Ordering;
 use std::iter::Peekable;
 
 /// What both have under the same key.
@@ -12,8 +13,13 @@ pub(crate) fn join<'k, K: Ord + 'k, A, B>(
 }
 
 fn seek<'k, K: Ord + 'k, B>(right: &mut Peekable<impl Iterator<Item = (&'k K, B)>>, key: &K) -> Option<B> {
-    while right.next_if(|(other, _)| *other < key).is_some() {}
-    right.next_if(|(other, _)| *other == key).map(|(_, b)| b)
+    loop {
+        match right.peek()?.0.cmp(key) {
+            Ordering::Less => drop(right.next()),
+            Ordering::Equal => return right.next().map(|(_, b)| b),
+            Ordering::Greater => return None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -47,15 +47,12 @@ impl State {
     }
 
     /// Begins to track a workload, with what is known of its path.
-    pub(crate) fn welcome(&mut self, id: &WorkloadId) {
-        if self.workloads.contains_key(id) {
-            return;
-        }
+    pub(crate) fn welcome(&mut self, id: &WorkloadId) -> &mut Track {
         let twin = |inode| WorkloadId { path: id.path.clone(), inode };
         let twins = self.workloads.range(twin(0)..=twin(u64::MAX)).map(|(_, track)| track.learned);
-        let known = self.known.remove(&id.path).into_iter().chain(twins);
+        let known = self.known.remove(&*id.path).into_iter().chain(twins);
         let learned = known.max_by_key(Learned::newest).unwrap_or_default();
-        self.workloads.insert(id.clone(), Track { learned, ..Track::default() });
+        self.workloads.entry(id.clone()).or_insert(Track { learned, ..Track::default() })
     }
 
     /// Forgets the workloads that are not to be kept, but not what was learned of them.

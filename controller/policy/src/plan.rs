@@ -69,7 +69,8 @@ pub struct Assessment {
     pub thrash_per_second: Option<u64>,
     /// Bytes wanted back to be calm again.
     pub deficit: Bytes,
-    /// Growth of each workload in bytes per second; absent where two readings of the same inode are missing.
+    /// Growth in bytes per second of each workload that grows or shrinks; absent also where two readings of the same inode
+    /// are missing.
     pub growth: BTreeMap<WorkloadId, i64>,
 }
 

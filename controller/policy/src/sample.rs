@@ -1,9 +1,11 @@
 //! What one look at the machine gave. A reading that failed is `None` and named in `gaps`; it is never a zero.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -172,13 +174,29 @@ pub struct HostProbes {
 
 /// A workload's identity: the path of its cgroup below the cgroup root, and the inode of that directory.
 /// Two cgroups that had the same path at different times differ in the inode. Written `path#inode`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct WorkloadId {
-    /// Path relative to the cgroup root, without a leading slash.
-    pub path: String,
+    /// Path relative to the cgroup root, without a leading slash. Shared: every pass hands ids on.
+    pub path: Arc<str>,
     /// Inode of the cgroup directory, which is also the kernel's cgroup id.
     pub inode: u64,
+}
+
+impl PartialOrd for WorkloadId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By path, then by inode. Paths under Kubernetes are long and begin alike, so the one that a sample, the state and a plan share
+/// is told by its address.
+impl Ord for WorkloadId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let same = Arc::ptr_eq(&self.path, &other.path);
+        let paths = if same { Ordering::Equal } else { self.path.cmp(&other.path) };
+        paths.then(self.inode.cmp(&other.inode))
+    }
 }
 
 impl fmt::Display for WorkloadId {
@@ -209,7 +227,7 @@ impl FromStr for WorkloadId {
     type Err = BadWorkloadId;
     fn from_str(text: &str) -> Result<Self, BadWorkloadId> {
         text.rsplit_once('#')
-            .and_then(|(path, inode)| Some(Self { path: path.to_owned(), inode: inode.parse().ok()? }))
+            .and_then(|(path, inode)| Some(Self { path: path.into(), inode: inode.parse().ok()? }))
             .ok_or_else(|| BadWorkloadId(text.to_owned()))
     }
 }

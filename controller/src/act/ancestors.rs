@@ -88,7 +88,7 @@ fn put_back(cgroup: &Cgroup, slot: SlotId, ledger: &Ledger) {
 fn sums(plan: &Plan) -> BTreeMap<String, Bytes> {
     let mut sums: BTreeMap<String, Bytes> = BTreeMap::new();
     for (id, low) in plan.workloads.iter().filter_map(|(id, wanted)| Some((id, wanted.low?))) {
-        let mut path = id.path.as_str();
+        let mut path = &*id.path;
         while let Some((parent, _)) = path.rsplit_once('/') {
             let sum = sums.entry(parent.to_owned()).or_default();
             *sum = *sum + low;
@@ -106,7 +106,7 @@ mod tests {
 
     fn plan(lows: &[(&str, u64)]) -> Plan {
         let wanted = |low: u64| Wanted { low: Some(Bytes::mib(low)), ..Wanted::default() };
-        let id = |path: &str| WorkloadId { path: path.to_owned(), inode: 2 };
+        let id = |path: &str| WorkloadId { path: path.into(), inode: 2 };
         Plan {
             workloads: lows.iter().map(|(path, low)| (id(path), wanted(*low))).collect(),
             ..Plan::default()

@@ -293,7 +293,7 @@ impl Actor {
             let flags = self.ledger.flags(hand.slot);
             let held = flags.contains(Flags::FROZEN) || hand.flying.freeze;
             if flags.contains(Flags::STOPPED) && !held && !targets.contains(id) {
-                continue_stopped(&root.join(&id.path));
+                continue_stopped(&root.join(&*id.path));
                 self.ledger.lower(hand.slot, Flags::STOPPED);
             }
         }

@@ -44,7 +44,7 @@ impl OomOrder {
         let mut present = BTreeMap::new();
         for (path, score) in order {
             let Some(&inode) = found.get(path).and_then(|workload| workload.ids.first()) else { continue };
-            let id = WorkloadId { path: path.clone(), inode };
+            let id = WorkloadId { path: path.as_str().into(), inode };
             match self.tell(&id, score) {
                 Ok(slot) => drop(present.insert(id, slot)),
                 Err(why) => self.refuse(id, why.to_string()),
@@ -54,7 +54,7 @@ impl OomOrder {
         for (id, slot) in before.iter().filter(|(id, _)| !self.held.contains_key(*id)) {
             self.take_back(id, *slot);
         }
-        self.refused.retain(|id, _| found.contains_key(&id.path));
+        self.refused.retain(|id, _| found.contains_key(&*id.path));
     }
 
     fn refuse(&mut self, id: WorkloadId, why: String) {
@@ -66,7 +66,7 @@ impl OomOrder {
 
     fn tell(&self, id: &WorkloadId, score: Score) -> io::Result<SlotId> {
         let slot = self.ledger.claim(id).map_err(io::Error::other)?;
-        let dir = self.root.join(&id.path);
+        let dir = self.root.join(&*id.path);
         self.tell_processes(&dir, slot, score);
         if score.as_a_whole() {
             self.tell_group(&dir, slot)?;
@@ -105,7 +105,7 @@ impl OomOrder {
     /// It is no workload any more. Its slot is the actor's to give back.
     fn take_back(&self, id: &WorkloadId, slot: SlotId) {
         let Some(entry) = self.ledger.entry(slot).filter(|entry| entry.id == *id) else { return };
-        let dir = self.root.join(&id.path);
+        let dir = self.root.join(&*id.path);
         if entry.flags.contains(Flags::OOM_SCORE) {
             put_back_scores(&dir, entry.scores);
         }

@@ -186,7 +186,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::NoRoom`].
     pub fn claim(&self, id: &WorkloadId) -> Result<SlotId, LedgerError> {
-        let no_room = |why| LedgerError::NoRoom { path: id.path.clone(), why };
+        let no_room = |why| LedgerError::NoRoom { path: id.path.to_string(), why };
         if id.path.len() > MAX_PATH {
             return Err(no_room("path too long"));
         }
@@ -194,7 +194,7 @@ impl Ledger {
         let mut free = None;
         for (index, slot) in self.map.slots().iter().enumerate() {
             let inode = slot.inode.load(Acquire);
-            if inode == id.inode && slot.path().is_some_and(|path| path == id.path) {
+            if inode == id.inode && slot.path().is_some_and(|path| *path == *id.path) {
                 return Ok(SlotId(index));
             }
             if inode == 0 && free.is_none() {
@@ -262,7 +262,7 @@ impl Ledger {
         let path = slot.path().filter(|_| inode != 0)?.to_owned();
         Some(Entry {
             slot: id,
-            id: WorkloadId { path, inode },
+            id: WorkloadId { path: path.into(), inode },
             flags: self.flags(id),
             high: (slot.high_found.load(Relaxed), slot.high_set.load(Relaxed)),
             low: (slot.low_found.load(Relaxed), slot.low_set.load(Relaxed)),

@@ -52,10 +52,10 @@ pub fn release(ledger: &Ledger) -> Released {
 }
 
 fn release_entry(ledger: &Ledger, root: &Path, entry: &Entry, released: &mut Released) {
-    let dir = root.join(&entry.id.path);
+    let dir = root.join(&*entry.id.path);
     let same = fs::metadata(&dir).is_ok_and(|meta| meta.ino() == entry.id.inode);
     if !same {
-        released.gone.push(entry.id.path.clone());
+        released.gone.push(entry.id.path.to_string());
         ledger.lower(entry.slot, Flags::all());
         return;
     }
@@ -85,7 +85,7 @@ fn release_entry(ledger: &Ledger, root: &Path, entry: &Entry, released: &mut Rel
     if entry.flags.contains(Flags::FROZEN) {
         let result = fs::write(dir.join("cgroup.freeze"), "0");
         if result.is_ok() {
-            released.thawed.push(entry.id.path.clone());
+            released.thawed.push(entry.id.path.to_string());
         }
         undo(Flags::FROZEN, result);
     }

@@ -2,7 +2,7 @@
 
 use plimsoll_policy::config::DryRun;
 use plimsoll_policy::plan::{Act, ActResult, Evidence, Tier, Wanted};
-use plimsoll_policy::sample::{Preference, Rung, Workload};
+use plimsoll_policy::sample::{Preference, Rung, Workload, WorkloadId};
 use plimsoll_policy::units::{Limit, Monotonic, Share, Span};
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ pub struct WorkloadStatus {
     pub low_bytes: Option<u64>,
     /// Whether the kernel says that it is frozen.
     pub frozen: Option<bool>,
-    /// Growth, where two readings are there.
+    /// Growth, where its memory can be read.
     pub growth_bytes_per_second: Option<i64>,
 }
 
@@ -172,12 +172,12 @@ fn host(age_seconds: f64, record: &Record) -> HostStatus {
 
 fn workloads(record: &Record) -> Vec<WorkloadStatus> {
     let nothing = Wanted::default();
-    let one = |(id, seen)| {
+    let one = |(id, seen): (&WorkloadId, &Workload)| {
         let wanted = record.plan.workloads.get(id).unwrap_or(&nothing);
-        let growth = record.assessment.growth.get(id).copied();
+        let growth = record.assessment.growth.get(id).copied().unwrap_or(0);
         WorkloadStatus {
-            cgroup: id.path.clone(),
-            growth_bytes_per_second: growth,
+            cgroup: id.path.to_string(),
+            growth_bytes_per_second: seen.current.map(|_| growth),
             ..workload(seen, wanted, record.sample.at)
         }
     };

@@ -116,7 +116,7 @@ impl Cgroup {
         // O_NONBLOCK makes writes of limits skip reclaim in the writer (6.16 and later; ignored before).
         let limit = |name| File::open(&dir, name, OFlags::RDWR | OFlags::NONBLOCK);
         Ok(Self {
-            id: WorkloadId { path: path.to_owned(), inode },
+            id: WorkloadId { path: path.into(), inode },
             current: read("memory.current"),
             swap: read("memory.swap.current"),
             swap_max: read("memory.swap.max"),

@@ -95,7 +95,7 @@ impl Senses {
         let mut now = BTreeMap::new();
         for (path, workload) in found {
             let Some(&inode) = workload.ids.first() else { continue };
-            let id = WorkloadId { path: path.clone(), inode };
+            let id = WorkloadId { path: path.as_str().into(), inode };
             let tracked = match self.tracked.remove(&id).map_or_else(|| open(&root, &id), Ok) {
                 Ok(tracked) => tracked,
                 // It vanished between discovery and now: the next look won't name it.

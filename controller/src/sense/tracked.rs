@@ -105,7 +105,7 @@ impl Tracked {
 }
 
 fn gap(cgroup: &Cgroup, error: &FileError) -> Gap {
-    Gap { what: cgroup.id.path.clone(), why: error.to_string() }
+    Gap { what: cgroup.id.path.to_string(), why: error.to_string() }
 }
 
 fn keep<T>(result: Result<T, FileError>, cgroup: &Cgroup, gaps: &mut Vec<Gap>) -> Option<T> {

@@ -103,7 +103,7 @@ impl Machine {
     /// Adds a workload that has `anon` MiB and a mapped file of `file` MiB.
     pub fn add(&mut self, name: &str, priority: i32, anon: u64, file: u64, habit: Habit) -> WorkloadId {
         let inode = 100 + self.processes.len() as u64;
-        let id = WorkloadId { path: format!("models/{name}"), inode };
+        let id = WorkloadId { path: format!("models/{name}").into(), inode };
         let spec = Spec { name: name.into(), priority, ..Spec::default() };
         self.processes.insert(id.clone(), Process::new(spec, anon * MIB, file * MIB, habit));
         id

@@ -100,6 +100,6 @@ pub(super) fn workload_of<'a>(
 }
 
 fn at_path<'a>(sample: &'a Sample, path: &str) -> Option<(&'a WorkloadId, &'a Workload)> {
-    let first = WorkloadId { path: path.to_owned(), inode: 0 };
-    sample.workloads.range(first..).next().filter(|(id, _)| id.path == path)
+    let first = WorkloadId { path: path.into(), inode: 0 };
+    sample.workloads.range(first..).next().filter(|(id, _)| *id.path == *path)
 }

@@ -14,7 +14,7 @@ fn gib(n: u64) -> Bytes {
 }
 
 fn id(name: &str) -> WorkloadId {
-    WorkloadId { path: format!("models/{name}"), inode: name.bytes().map(u64::from).sum() }
+    WorkloadId { path: format!("models/{name}").into(), inode: name.bytes().map(u64::from).sum() }
 }
 
 /// A machine on which 1 GiB is in use by nobody in particular.

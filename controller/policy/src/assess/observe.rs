@@ -15,11 +15,9 @@ pub(crate) fn observe(state: &mut State, sample: &Sample) {
     if let Some(psi) = sample.host.psi {
         state.host_psi.push_counter(sample.at, psi.some_us);
     }
-    welcome(state, sample);
     let armed = state.gate.armed();
-    let mut zram = Bytes::ZERO;
+    let (mut zram, mut known) = (Bytes::ZERO, 0);
     for (id, workload, track) in join(&sample.workloads, &mut state.workloads) {
-        track.seen = sample.at;
         take(track, workload, sample.at);
         if let Some(probes) = workload.probes.filter(|_| armed) {
             track.minor_faults.push_counter(sample.at, probes.minor_faults);
@@ -29,11 +27,17 @@ pub(crate) fn observe(state: &mut State, sample: &Sample) {
         if killed > 0 {
             state.admission.failed(&id.path, killed, sample.at);
         }
+        known += 1;
+    }
+    if known < sample.workloads.len() {
+        zram = zram + welcome(state, sample);
     }
     if let Some(meminfo) = &sample.host.meminfo {
         host(state, meminfo, zram, sample.at);
     }
-    state.forget(|track| sample.at.since(track.seen) < FORGET && sample.at >= track.seen);
+    if state.workloads.len() > sample.workloads.len() {
+        state.forget(|track| sample.at.since(track.seen) < FORGET && sample.at >= track.seen);
+    }
 }
 
 fn host(state: &mut State, meminfo: &Meminfo, zram: Bytes, at: Monotonic) {
@@ -45,15 +49,23 @@ fn host(state: &mut State, meminfo: &Meminfo, zram: Bytes, at: Monotonic) {
     }
 }
 
-fn welcome(state: &mut State, sample: &Sample) {
-    if join(&sample.workloads, &state.workloads).count() < sample.workloads.len() {
-        for id in sample.workloads.keys() {
-            state.welcome(id);
+/// Takes in those who are new, and says what their swapped pages take of RAM.
+fn welcome(state: &mut State, sample: &Sample) -> Bytes {
+    let mut zram = Bytes::ZERO;
+    for (id, workload) in &sample.workloads {
+        if state.workloads.contains_key(id) {
+            continue;
         }
+        let track = state.welcome(id);
+        take(track, workload, sample.at);
+        track.oom_kills = workload.events.map(|events| events.oom_kill);
+        zram = zram + track.swap_ram;
     }
+    zram
 }
 
 fn take(track: &mut Track, workload: &Workload, at: Monotonic) {
+    track.seen = at;
     track.swap = workload.swap.unwrap_or(track.swap);
     track.swap_ram = workload.swap_ram.unwrap_or(track.swap_ram);
     if let Some(current) = workload.current {
@@ -87,11 +99,13 @@ fn killed(track: &mut Track, oom_kills: u64) -> u64 {
     before.map_or(0, |before| oom_kills.saturating_sub(before))
 }
 
-/// Growth of every workload whose history gives one.
+/// Growth of every workload that is known to grow or to shrink.
 pub(crate) fn growth(state: &State, sample: &Sample) -> BTreeMap<WorkloadId, i64> {
     join(&sample.workloads, &state.workloads)
         .filter(|(_, workload, _)| workload.current.is_some())
-        .filter_map(|(id, _, track)| Some((id.clone(), track.usage.growth(sample.at)?)))
+        .map(|(id, _, track)| (id, track.usage.growth(sample.at).unwrap_or(0)))
+        .filter(|(_, growth)| *growth != 0)
+        .map(|(id, growth)| (id.clone(), growth))
         .collect()
 }
 

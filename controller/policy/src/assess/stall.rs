@@ -69,7 +69,7 @@ mod tests {
     }
 
     fn id(n: usize) -> WorkloadId {
-        WorkloadId { path: format!("w{n}"), inode: n as u64 }
+        WorkloadId { path: format!("w{n}").into(), inode: n as u64 }
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn machine() -> Sample {
         let stat = Some(MemoryStat::default());
         let workload =
             Workload { current: Some(Bytes::ZERO), stat, populated: Some(true), ..Workload::default() };
-        sample.workloads.insert(WorkloadId { path: format!("w{}", inode % 3), inode }, workload);
+        sample.workloads.insert(WorkloadId { path: format!("w{}", inode % 3).into(), inode }, workload);
     }
     sample
 }

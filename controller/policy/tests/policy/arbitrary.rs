@@ -116,7 +116,7 @@ fn workload() -> BoxedStrategy<Workload> {
 }
 
 pub(crate) fn id() -> BoxedStrategy<WorkloadId> {
-    (0_u64..4).prop_map(|inode| WorkloadId { path: format!("w{}", inode % 3), inode }).boxed()
+    (0_u64..4).prop_map(|inode| WorkloadId { path: format!("w{}", inode % 3).into(), inode }).boxed()
 }
 
 fn outcome() -> BoxedStrategy<Outcome> {

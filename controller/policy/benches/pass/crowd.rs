@@ -58,7 +58,9 @@ impl Crowd {
         self.sample.at = self.sample.at + APART;
         let (at, total, number) = (self.sample.at, self.total, self.number);
         for id in &self.active {
-            if let (Some(workload), Some(wanted)) = (self.sample.workloads.get_mut(id), plan.workloads.get(id)) {
+            if let (Some(workload), Some(wanted)) =
+                (self.sample.workloads.get_mut(id), plan.workloads.get(id))
+            {
                 live(workload, wanted, total / self.active.len() as u64 / 5);
             }
         }
@@ -78,18 +80,24 @@ impl Crowd {
         let free = Bytes(self.total.saturating_sub(used));
         let meminfo = Meminfo { total: Bytes(self.total), free, available: free, ..Meminfo::default() };
         let psi = Some(Psi { some_us: self.number * 10, full_us: 0 });
-        self.sample.host = Host { meminfo: Some(meminfo), vmstat: Some(Vmstat::default()), psi, probes: None };
+        self.sample.host =
+            Host { meminfo: Some(meminfo), vmstat: Some(Vmstat::default()), psi, probes: None };
     }
 }
 
 /// As under Kubernetes: long paths that begin alike.
 fn id(n: usize) -> WorkloadId {
-    let pod = format!("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{n:08x}_93d2_4f0e_b8a1.slice");
-    WorkloadId { path: format!("{pod}/cri-containerd-{:064x}.scope", n * 7919), inode: 1000 + n as u64 }
+    let pod =
+        format!("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{n:08x}_93d2_4f0e_b8a1.slice");
+    WorkloadId {
+        path: format!("{pod}/cri-containerd-{:064x}.scope", n * 7919).into(),
+        inode: 1000 + n as u64,
+    }
 }
 
 fn workload(id: &WorkloadId, active: Option<usize>) -> Workload {
-    let mut spec = Spec { name: id.inode.to_string(), priority: (id.inode % 5) as i32 * 10, ..Spec::default() };
+    let mut spec =
+        Spec { name: id.inode.to_string(), priority: (id.inode % 5) as i32 * 10, ..Spec::default() };
     match active {
         Some(n) if n % 2 == 1 => spec.rungs = vec![Rung::Trim],
         Some(_) => spec.rungs = vec![Rung::Trim, Rung::Throttle, Rung::Freeze],
