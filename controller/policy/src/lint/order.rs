@@ -12,9 +12,9 @@ const CRUMBS: Bytes = Bytes::mib(4);
 
 pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     let claimed = claimed(case, plan);
-    for (id, wanted) in &plan.workloads {
+    for (id, wanted) in plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free) {
         let Some(workload) = case.sample.workloads.get(id) else { continue };
-        if wanted.rung > Rung::Free && out_of_bounds(case, workload) {
+        if out_of_bounds(case, workload) {
             let message = format!("{} of a workload that may not be touched", wanted.rung);
             findings.push(fatal(Some(id), 2, message));
         } else if wanted.rung > Rung::Free && !may(case, workload, wanted.rung) {
@@ -117,9 +117,12 @@ fn ungated<'a>(case: Case<'a>, plan: &Plan, above: &Workload) -> Option<&'a Work
 fn kills(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     let deadline = case.config.ladder.kill_deadline;
     let running = plan.workloads.iter().filter(|(id, w)| {
+        if !w.kill {
+            return false;
+        }
         let former = case.before.held(id);
         let alive = case.sample.workloads.get(*id).is_some_and(|w| w.populated != Some(false));
-        w.kill && alive && former.rung == Rung::Kill && case.sample.at.since(former.since) < deadline
+        alive && former.rung == Rung::Kill && case.sample.at.since(former.since) < deadline
     });
     let allowed = 1_usize.saturating_sub(running.count());
     let new = plan.workloads.iter().filter(|(id, w)| w.kill && case.before.held(id).rung != Rung::Kill);
