@@ -67,6 +67,7 @@ pub struct Machine {
     pub skips: bool,
     /// Whom the gate would stop.
     gate: Vec<WorkloadId>,
+    next_inode: u64,
     next_ms: u64,
     /// Time and stall at the last pass.
     last_pass: (u64, u64),
@@ -95,6 +96,7 @@ impl Machine {
             gap: 0..0,
             skips: true,
             gate: Vec::new(),
+            next_inode: 100,
             next_ms: 0,
             last_pass: (0, 0),
         }
@@ -102,8 +104,8 @@ impl Machine {
 
     /// Adds a workload that has `anon` MiB and a mapped file of `file` MiB.
     pub fn add(&mut self, name: &str, priority: i32, anon: u64, file: u64, habit: Habit) -> WorkloadId {
-        let inode = 100 + self.processes.len() as u64;
-        let id = WorkloadId { path: format!("models/{name}").into(), inode };
+        let id = WorkloadId { path: format!("models/{name}").into(), inode: self.next_inode };
+        self.next_inode += 1;
         let spec = Spec { name: name.into(), priority, ..Spec::default() };
         self.processes.insert(id.clone(), Process::new(spec, anon * MIB, file * MIB, habit));
         id
