@@ -55,6 +55,69 @@ const EXEC_EXAMPLES: &str = "Examples:
   plimsoll exec --name chat --priority 1000 -- vllm serve /models/chat
   plimsoll exec --name nightly --priority -10 -- python3 batch.py";
 
+const SIMULATE_EXAMPLES: &str = "Examples:
+  plimsoll simulate                                           # the kernel alone beside the default
+  plimsoll simulate --machines 500 --hours 2 --policy plimsoll.yaml
+  plimsoll simulate --machine 17 --trace                      # the story of one machine";
+
+/// Which machines are simulated, and with which policies.
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// How many machines
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) machines: u64,
+    /// Virtual hours of each
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) hours: f64,
+    /// Another seed is another fleet
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Sizes of memory in GiB, as one number or a range
+    #[arg(long, default_value = "4-512", value_name = "GIB", value_parser = memory_range)]
+    pub(crate) memory: (u64, u64),
+    /// The same swap on all machines; without it half have none, and a quarter each of the others
+    #[arg(long, value_enum)]
+    pub(crate) swap: Option<SwapKind>,
+    /// A configuration to try; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Vec<PathBuf>,
+    /// Leave out the kernel alone
+    #[arg(long)]
+    pub(crate) without_kernel: bool,
+    /// Only this machine of the fleet
+    #[arg(long, value_name = "N")]
+    pub(crate) machine: Option<u64>,
+    /// Tell that machine's story under the last policy, instead of the table
+    #[arg(long, requires = "machine")]
+    pub(crate) trace: bool,
+    /// As JSON
+    #[arg(long, conflicts_with = "trace")]
+    pub(crate) json: bool,
+    /// How many machines at a time; one for each processor if not given. The result is the same
+    #[arg(long)]
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
+}
+
+/// What machines swap to.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SwapKind {
+    /// Nothing
+    None,
+    /// A partition on an NVMe disk
+    Disk,
+    /// Compressed memory
+    Zram,
+}
+
+fn memory_range(text: &str) -> Result<(u64, u64), String> {
+    let (least, most) = text.split_once('-').unwrap_or((text, text));
+    let gib = |text: &str| text.trim().parse().ok().filter(|gib| (1..=65_536).contains(gib));
+    match (gib(least), gib(most)) {
+        (Some(least), Some(most)) if least <= most => Ok((least, most)),
+        _ => Err("expected GiB from 1 to 65536, like 64 or 4-512".into()),
+    }
+}
+
 /// Where the configuration is.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
@@ -108,6 +171,9 @@ pub(crate) enum Command {
     /// Start a model server in a cgroup of its own, as a workload of the daemon
     #[command(after_help = EXEC_EXAMPLES)]
     Exec(ExecArgs),
+    /// Try policies on modelled machines: what would be killed, who would wait, hours in seconds
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(SimulateArgs),
     /// Undo everything that a daemon has set and left behind
     Release {
         #[command(flatten)]

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
@@ -9,11 +10,13 @@ use plimsoll::check::{self, HostPaths};
 use plimsoll::exec::Exec;
 use plimsoll::ledger::Ledger;
 use plimsoll::ledger::release;
+use plimsoll::simulate::{self, Simulation};
 use plimsoll::{config, exec, report, run};
+use plimsoll_model::fleet::{self, Fleet, Policy};
 use plimsoll_policy::config::{Config, DryRun, advise};
 use plimsoll_policy::sample;
 
-use crate::cli::{Cli, ConfigFile, ExecArgs, Preference};
+use crate::cli::{Cli, ConfigFile, ExecArgs, Preference, SimulateArgs, SwapKind};
 
 fn load(file: &ConfigFile) -> Result<Config> {
     match &file.config {
@@ -38,6 +41,48 @@ pub(crate) fn exec(arguments: ExecArgs) -> Result<()> {
     };
     let daemon = load(&file)?.daemon;
     match exec::exec(&Exec { name, priority, preference, command }, &daemon)? {}
+}
+
+pub(crate) fn simulate(arguments: &SimulateArgs) -> Result<()> {
+    let simulation = simulation(arguments)?;
+    if let (true, Some(machine)) = (arguments.trace, arguments.machine) {
+        let policy = simulation.policies.last().context("there is no policy to trace")?;
+        let mut out = io::stdout().lock();
+        return match simulate::trace(&simulation.fleet, machine, policy, simulation.duration, &mut out) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(()),
+        };
+    }
+    let outcome = simulation.run();
+    if arguments.json {
+        let report = simulate::Report::new(&simulation, &outcome);
+        return print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+    }
+    print(&simulate::render(&simulation, &outcome))
+}
+
+fn simulation(arguments: &SimulateArgs) -> Result<Simulation> {
+    let swap = arguments.swap.map(|kind| match kind {
+        SwapKind::None => fleet::SwapKind::None,
+        SwapKind::Disk => fleet::SwapKind::Disk,
+        SwapKind::Zram => fleet::SwapKind::Zram,
+    });
+    let mut policies = if arguments.without_kernel { vec![] } else { vec![Policy::kernel()] };
+    for path in &arguments.policy {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        policies.push(Policy { name, config: Some(config::load(path)?) });
+    }
+    if arguments.policy.is_empty() {
+        policies.push(Policy { name: "default".into(), config: Some(Config::default()) });
+    }
+    let seconds = (arguments.hours * 3600.0).clamp(1.0, 1e9);
+    Ok(Simulation {
+        fleet: Fleet { seed: arguments.seed, memory_gib: arguments.memory, swap },
+        machines: arguments.machine.map_or(0..arguments.machines, |n| n..n + 1),
+        duration: Duration::from_secs_f64(seconds),
+        policies,
+        threads: arguments.threads,
+    })
 }
 
 /// A daemon that runs would set again what is released here, so it has to be told to go instead.

@@ -10,3 +10,4 @@ pub mod memory;
 pub mod report;
 pub mod run;
 pub mod sense;
+pub mod simulate;

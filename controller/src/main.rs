@@ -32,6 +32,7 @@ fn obey(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run { file, dry_run } => command::run(&file, dry_run),
         Command::Exec(exec) => command::exec(exec),
+        Command::Simulate(simulate) => command::simulate(&simulate),
         Command::Release { file } => command::release(&file),
         Command::Guardian { run_dir, controller } => Ok(guardian::main(&run_dir, controller)?),
         Command::Check { json } => command::check(json),

@@ -54,6 +54,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// All that is known of a machine on which something panicked.
+    #[must_use]
+    pub fn panicked() -> Self {
+        Self { machines: 1, panics: 1, ..Self::default() }
+    }
+
     /// Takes a second of a protected service, of which so much was stall.
     pub(super) fn second(&mut self, stalled_us: u64) {
         self.seconds.resize(BUCKETS, 0);
