@@ -174,6 +174,9 @@ pub struct Wanted {
     /// `memory.high` to hold; `None` = as it was found.
     #[serde(skip_serializing_if = "is_default")]
     pub high: Option<Bytes>,
+    /// Whether that is no brake but the way back to freedom: a limit that is raised as memory allows.
+    #[serde(skip_serializing_if = "is_default")]
+    pub leash: bool,
     /// `memory.low` to hold; `None` = as it was found.
     #[serde(skip_serializing_if = "is_default")]
     pub low: Option<Bytes>,

@@ -97,7 +97,7 @@ pub(crate) fn brake_holds(
     at: Monotonic,
     grace: Span,
 ) -> bool {
-    match track.held.rung {
+    match track.held.brake() {
         Rung::Free | Rung::Trim | Rung::Offload => false,
         _ if at.since(track.held.since) <= grace => true,
         Rung::Throttle => positive(growth) < SLOW,

@@ -42,6 +42,8 @@ pub struct State {
     pub desperate: Option<Monotonic>,
     /// When a workload was last given back what had been taken.
     pub restored: Option<Monotonic>,
+    /// Since when no signal has asked for a brake, whatever the tier still is.
+    pub quiet: Option<Monotonic>,
     /// Reservations.
     pub admission: Desk,
 }
@@ -137,6 +139,8 @@ pub struct Held {
     pub growth: i64,
     /// The lease of a throttle.
     pub lease: Lease,
+    /// On throttle, where it is no brake but the way back to freedom.
+    pub leash: Option<Leash>,
     /// When `memory.reclaim` was last asked for.
     pub trimmed: Option<Monotonic>,
 }
@@ -157,6 +161,30 @@ pub struct Lease {
     pub scanned: Option<(u64, u64)>,
     /// When `memory.high` was last moved.
     pub stepped: Monotonic,
+}
+
+impl Held {
+    /// The rung as a brake: a workload on the leash is being let go.
+    #[must_use]
+    pub fn brake(&self) -> Rung {
+        if self.leash.is_some() { Rung::Free } else { self.rung }
+    }
+}
+
+/// The `memory.high` of a workload that is being let go: it is raised as memory allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Leash {
+    /// Since when.
+    pub since: Monotonic,
+    /// When it last ran into it.
+    pub pulled: Monotonic,
+    /// `memory.events` `high` at that time.
+    pub high_events: u64,
+    /// When it was last raised.
+    pub raised: Monotonic,
+    /// Since when it has been running into it in vain.
+    pub stuck: Option<Monotonic>,
 }
 
 /// How often a workload was braked lately: hold times grow with it.

@@ -108,6 +108,8 @@ fn row(workload: &WorkloadStatus) -> [String; 8] {
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), |bytes| Bytes(bytes).to_string());
     let rung = if workload.frozen == Some(true) {
         format!("{} (frozen)", workload.rung)
+    } else if workload.leash {
+        format!("{} (being let go)", workload.rung)
     } else {
         workload.rung.to_string()
     };

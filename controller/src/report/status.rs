@@ -65,6 +65,8 @@ pub struct WorkloadStatus {
     pub preference: Preference,
     /// What is being done to it.
     pub rung: Rung,
+    /// Whether its throttle is no brake but the way back to freedom.
+    pub leash: bool,
     /// Why, in words.
     pub evidence: Vec<String>,
     /// What would be done to it if the rung were not dry.
@@ -193,6 +195,7 @@ fn workload(seen: &Workload, wanted: &Wanted, now: Monotonic) -> WorkloadStatus 
         priority: seen.spec.priority,
         preference: seen.spec.preference,
         rung: wanted.rung,
+        leash: wanted.leash,
         evidence: words(&wanted.evidence, now),
         would: wanted.would.as_ref().map(|would| WouldStatus {
             rung: would.rung,

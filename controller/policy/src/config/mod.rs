@@ -22,6 +22,7 @@ mod tests;
 pub use advice::advise;
 pub use dry_run::DryRun;
 pub use error::{ConfigError, Problem};
+pub(crate) use ladder::MOST_ACTIONS;
 pub use node::Node;
 pub use read::read;
 

@@ -11,6 +11,7 @@ use crate::plan::{Evidence, Tier};
 use crate::relief::{BRAKE_AHEAD, CRUMBS, Candidate, HORIZON, Relief, SLOW, residual};
 use crate::roles;
 use crate::sample::{Rung, Workload, WorkloadId};
+use crate::state::Track;
 use crate::units::{Bytes, Span};
 
 /// While the tier is above normal this share of the memory is kept really free, out of the caches of the
@@ -41,9 +42,13 @@ impl Need {
 
 pub(crate) fn raise(turn: &mut Turn<'_>) {
     let Some(memory) = turn.memory() else { return };
-    let Some(strongest) = strongest(turn.tier()) else { return };
+    let Some(mut strongest) = strongest(turn.tier()) else { return };
     let mut need = need(turn, &memory);
     for id in victims(turn, strongest, need.within, need.swap) {
+        if is_spared(turn, &id, need.swap) {
+            // Nobody is braked in place of one that matters less.
+            strongest = strongest.min(Rung::Trim);
+        }
         if need.calm == Bytes::ZERO && need.brake == Bytes::ZERO && need.free == Bytes::ZERO {
             break;
         }
@@ -76,6 +81,15 @@ fn need(turn: &Turn<'_>, memory: &Memory) -> Need {
     }
 }
 
+/// Whether a brake on it would be worth while, and only its budget forbids it.
+fn is_spared(turn: &Turn<'_>, id: &WorkloadId, swap_free: Bytes) -> bool {
+    let Some((workload, track)) = turn.sample.workloads.get(id).zip(turn.state.workloads.get(id)) else {
+        return false;
+    };
+    let worth = |c: Candidate<'_>| worthwhile(c.relief(Rung::Freeze, BRAKE_AHEAD, &turn.config.ladder));
+    spent(turn, track, Rung::Freeze) && turn.candidate(id, workload, track, swap_free).is_some_and(worth)
+}
+
 /// Free pages that are lacking.
 pub(crate) fn free_wanted(memory: &Memory) -> Bytes {
     part(memory, FREE_PERCENT).saturating_sub(memory.free)
@@ -87,7 +101,7 @@ fn serve(turn: &mut Turn<'_>, id: &WorkloadId, strongest: Rung, need: &mut Need)
     };
     let Some(candidate) = turn.candidate(id, workload, track, need.swap) else { return };
     let (rung, relief) = choose(turn, workload, &candidate, strongest, need);
-    let changed = rung > track.held.rung;
+    let changed = rung > track.held.brake();
     let evidence = || {
         let growth = turn.growth(id);
         turn.because([
@@ -118,7 +132,7 @@ fn choose(
     strongest: Rung,
     need: &Need,
 ) -> (Rung, Relief) {
-    let now = candidate.track.held.rung;
+    let now = candidate.track.held.brake();
     let relief = |rung| candidate.relief(rung, need.within, &turn.config.ladder);
     let soon = |rung| candidate.relief(rung, BRAKE_AHEAD, &turn.config.ladder);
     let in_the_end = |candidate: &Candidate<'_>| {
@@ -148,7 +162,8 @@ fn choose(
         }
     }
     let cache = need.free > Bytes::ZERO && candidate.holding.file >= CRUMBS;
-    if best.0 == Rung::Free && cache && roles::allows(turn.config, workload, Rung::Trim) {
+    let leashed = candidate.track.held.leash.is_some();
+    if best.0 == Rung::Free && cache && !leashed && roles::allows(turn.config, workload, Rung::Trim) {
         best = (Rung::Trim, relief(Rung::Trim));
     }
     best
@@ -166,5 +181,13 @@ fn worthwhile(relief: Relief) -> bool {
 
 fn open(turn: &Turn<'_>, workload: &Workload, candidate: &Candidate<'_>, rung: Rung) -> bool {
     let futile = rung == Rung::Throttle && turn.at() < candidate.track.no_throttle;
-    roles::allows(turn.config, workload, rung) && !futile
+    // Trimming would take a workload that is being let go off its leash.
+    let leashed = rung == Rung::Trim && candidate.track.held.leash.is_some();
+    roles::allows(turn.config, workload, rung) && !futile && !leashed && !spent(turn, candidate.track, rung)
+}
+
+/// Whether the brakes of the hour are used up; survival is not bound by that.
+fn spent(turn: &Turn<'_>, track: &Track, rung: Rung) -> bool {
+    let begins = rung >= Rung::Throttle && track.held.rung < Rung::Throttle;
+    begins && turn.tier() < Tier::Emergency && track.repeats.spent(&turn.config.ladder, turn.at()).is_some()
 }

@@ -10,8 +10,9 @@ use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::{Lease, Track};
 use crate::units::{Bytes, Monotonic, Span};
 
-/// How long a throttle has to show that it helps.
-const REVIEW: Span = Span::millis(900);
+/// How long a throttle has to show that it helps. With the time between two passes on a loaded machine that is a
+/// second at most from the limit to its withdrawal.
+pub(crate) const REVIEW: Span = Span::millis(750);
 /// Time between two steps of `memory.high`: its reclaim has to be seen first.
 const STEP: Span = Span::millis(500);
 /// Reclaim that gets less than one page of this many scanned is getting nowhere.
@@ -30,9 +31,9 @@ enum Verdict {
 pub(crate) fn review(turn: &mut Turn<'_>) {
     for id in turn.on(|r| r == Rung::Throttle) {
         let Some(workload) = turn.sample.workloads.get(&id) else { continue };
-        let Some(track) = turn.state.workloads.get(&id) else { continue };
+        let Some(track) = turn.state.workloads.get(&id).filter(|t| t.held.leash.is_none()) else { continue };
         match verdict(track, workload, turn.growth(&id), turn.at()) {
-            Some(Verdict::Futile) => give_up(turn, &id, workload),
+            Some(Verdict::Futile) => give_up(turn, &id, Tier::Constrained),
             Some(Verdict::Helps) => renew(turn, &id, workload),
             Some(Verdict::NoMore) | None if turn.at() >= track.held.lease.until => expire(turn, &id),
             Some(Verdict::NoMore) | None => {}
@@ -70,15 +71,15 @@ fn fruitless(lease: &Lease, track: &Track) -> bool {
     scanned == 0 || stolen.saturating_mul(SCANS_PER_STEAL) < scanned
 }
 
-/// Freeze where the host is still short and the workload may be frozen; let go otherwise.
-fn give_up(turn: &mut Turn<'_>, id: &WorkloadId, workload: &Workload) {
+/// Freeze where the host is still that short and the workload may be frozen; let go otherwise.
+pub(crate) fn give_up(turn: &mut Turn<'_>, id: &WorkloadId, least: Tier) {
+    let Some(workload) = turn.sample.workloads.get(id) else { return };
     let evidence = turn.because([
         Evidence::Futile { rung: Rung::Throttle },
         Evidence::Growth { bytes_per_second: turn.growth(id) },
     ]);
-    let freeze = turn.tier() >= Tier::Constrained
-        && turn.memory().is_some()
-        && roles::allows(turn.config, workload, Rung::Freeze);
+    let freeze =
+        turn.tier() >= least && turn.memory().is_some() && roles::allows(turn.config, workload, Rung::Freeze);
     turn.put(id, if freeze { Rung::Freeze } else { Rung::Free }, evidence);
     rest(turn, id);
 }
@@ -93,7 +94,9 @@ fn expire(turn: &mut Turn<'_>, id: &WorkloadId) {
 fn rest(turn: &mut Turn<'_>, id: &WorkloadId) {
     let (at, hold) = (turn.at(), turn.config.ladder.hold);
     if let Some(track) = turn.state.workloads.get_mut(id) {
-        track.no_throttle = at + Span(hold.0.saturating_mul(1 << track.repeats.times.min(8)));
+        let rest = Span(hold.0.saturating_mul(1 << track.repeats.times.min(8)));
+        // For one that can't be held, to be held off is to be left alone.
+        track.no_throttle = (at + rest).max(track.held_off);
     }
 }
 
@@ -104,7 +107,7 @@ fn renew(turn: &mut Turn<'_>, id: &WorkloadId, workload: &Workload) {
     }
 }
 
-fn fresh(track: &Track, workload: &Workload, at: Monotonic, lasts: Span) -> Lease {
+pub(crate) fn fresh(track: &Track, workload: &Workload, at: Monotonic, lasts: Span) -> Lease {
     Lease {
         until: at + lasts,
         begun: at,
@@ -126,7 +129,9 @@ pub(crate) fn set_high(turn: &mut Turn<'_>) {
     for id in turn.on(|r| r == Rung::Throttle) {
         let Some(workload) = turn.sample.workloads.get(&id) else { continue };
         let Some(holding) = Holding::of(workload, swap_free, &turn.config.ladder) else { continue };
-        let Some(track) = turn.state.workloads.get_mut(&id) else { continue };
+        let Some(track) = turn.state.workloads.get_mut(&id).filter(|t| t.held.leash.is_none()) else {
+            continue;
+        };
         // While only growth is the matter the limit is where the workload stands: nothing has to be squeezed out.
         let step = if short { holding.squeeze(&turn.config.ladder) } else { Bytes::ZERO };
         let lower = holding.current.saturating_sub(step).max(holding.floor);

@@ -9,11 +9,14 @@
 //! Rungs are only ever raised by need ([`ladder`], [`kill`]) and only ever lowered by time and calm ([`restore`]) or
 //! by futility ([`lease`]), so a rung can't flap with a noisy reading.
 
+mod calm;
 mod gate;
 mod kill;
 mod ladder;
 mod lease;
+mod leash;
 mod protect;
+mod repeats;
 mod restore;
 mod settle;
 mod turn;
@@ -35,6 +38,7 @@ pub(crate) fn decide(turn: &mut Turn<'_>) -> Plan {
     settle::settle(turn);
     restore::release_ineligible(turn);
     lease::review(turn);
+    leash::review(turn);
     restore::review(turn);
     ladder::raise(turn);
     kill::consider(turn);

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::Turn;
-use super::kill;
+use super::{calm, kill, leash};
 use crate::assess::observe::positive;
 use crate::assess::{Memory, per};
 use crate::plan::{Evidence, Tier};
@@ -46,47 +46,64 @@ pub(crate) fn release_ineligible(turn: &mut Turn<'_>) {
 }
 
 pub(crate) fn review(turn: &mut Turn<'_>) {
+    calm::watch(turn);
     if turn.tier() == Tier::Normal {
         for id in turn.on(|r| r == Rung::Trim) {
-            turn.put(&id, Rung::Free, calm(turn));
+            turn.put(&id, Rung::Free, calm::evidence(turn));
         }
     }
     end_long_freezes(turn);
-    if let Some(id) = next(turn) {
-        let evidence = calm(turn);
-        turn.put(&id, Rung::Free, evidence);
-        turn.state.restored = Some(turn.at());
+    if let Some((id, back)) = next(turn) {
+        let evidence = calm::evidence(turn);
+        let_go(turn, &id, back, evidence);
     }
 }
 
-fn calm(turn: &Turn<'_>) -> Vec<Evidence> {
-    turn.state.tier.calm.map(|since| Evidence::Calm { since }).into_iter().collect()
+/// On a leash where that is possible, else at once.
+fn let_go(turn: &mut Turn<'_>, id: &WorkloadId, back: Bytes, evidence: Vec<Evidence>) {
+    turn.state.restored = Some(turn.at());
+    match turn.sample.workloads.get(id) {
+        Some(workload) if leash::possible(turn, workload) => leash::put_on(turn, id, back, evidence),
+        _ => turn.put(id, Rung::Free, evidence),
+    }
 }
 
-/// The workload whose turn it is; `None` while it is not calm, too early, or it would not fit.
-fn next(turn: &Turn<'_>) -> Option<WorkloadId> {
-    let memory = turn.memory()?;
-    let calm = turn.at().since(turn.state.tier.calm?);
-    if turn.tier() > Tier::Elevated || calm < turn.config.host.dwell_down || !apart(turn) {
-        return None;
-    }
-    let long = turn.tier() == Tier::Normal && calm >= LONG_CALM;
+/// The workload whose turn it is, with what comes back from swap; `None` while it is not calm, too early, or it would not fit.
+fn next(turn: &Turn<'_>) -> Option<(WorkloadId, Bytes)> {
+    let memory = turn.memory().filter(|_| apart(turn))?;
     let (id, w, track) = turn
         .held(|r| matches!(r, Rung::Throttle | Rung::Freeze))
+        .filter(|(_, _, t)| t.held.leash.is_none())
         .max_by_key(|(id, w, _)| (w.spec.preference == Preference::Avoid, w.spec.priority, Reverse(*id)))?;
-    let due = track.held.until <= turn.at() && (long || fits(turn, &memory, w, track));
-    due.then(|| id.clone())
+    let dwell = turn.config.host.dwell_down;
+    let calm = calm::lasts(turn).filter(|calm| *calm >= dwell);
+    let long = turn.tier() == Tier::Normal && calm.is_some_and(|calm| calm >= LONG_CALM);
+    let leash = leash::possible(turn, w);
+    // On a leash it can do no harm. Without one it waits for the tier, and for the end of its being held off.
+    let safe = calm.is_some() || (leash && calm::is_quiet(turn));
+    let due = track.held.until <= turn.at() && (leash || track.held_off <= turn.at());
+    let back = back(w, track);
+    (safe && due && (long || fits(turn, &memory, w, track))).then(|| (id.clone(), back))
 }
 
 fn apart(turn: &Turn<'_>) -> bool {
     turn.state.restored.is_none_or(|last| turn.at().since(last) >= APART)
 }
 
+/// What comes back from swap.
+fn back(workload: &Workload, track: &Track) -> Bytes {
+    workload.swap.unwrap_or(track.swap)
+}
+
 /// Whether what comes back from swap, and its growth, stays below what constrained may be left at.
 fn fits(turn: &Turn<'_>, memory: &Memory, workload: &Workload, track: &Track) -> bool {
-    let back = workload.swap.unwrap_or(track.swap) + per(positive(track.held.growth), REGROWTH);
+    let growth = if leash::possible(turn, workload) {
+        leash::slack(turn, memory)
+    } else {
+        per(positive(track.held.growth), REGROWTH)
+    };
     let limit = memory.total.share(turn.config.host.constrained.leave);
-    memory.used() + back <= limit
+    memory.used() + back(workload, track) + growth <= limit
 }
 
 /// No freeze outlasts its maximum without a good reason.
@@ -105,9 +122,10 @@ fn end_long_freezes(turn: &mut Turn<'_>) {
         }
         let fits = turn.memory().is_none_or(|m| fits(turn, &m, workload, track));
         if fits || turn.tier() < Tier::Critical {
+            // Where it does not fit, nothing comes back that would have to go again at once.
+            let back = if fits { back(workload, track) } else { Bytes::ZERO };
             let evidence = turn.because([]);
-            turn.put(&id, Rung::Free, evidence);
-            turn.state.restored = Some(turn.at());
+            let_go(turn, &id, back, evidence);
             return;
         } else if kill::is_next(turn, &id) {
             let expected =

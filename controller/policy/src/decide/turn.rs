@@ -2,6 +2,7 @@
 
 use std::ops::Add;
 
+use super::leash;
 use crate::assess::observe::positive;
 use crate::assess::{Assessed, Memory};
 use crate::config::Config;
@@ -10,13 +11,9 @@ use crate::join::join;
 use crate::plan::{Evidence, Tier};
 use crate::relief::{Candidate, brake_holds};
 use crate::sample::{Rung, Sample, Workload, WorkloadId};
-use crate::state::{Held, Lease, Repeats, State, Track};
+use crate::state::{Held, Lease, State, Track};
 use crate::units::{Bytes, Monotonic, Share, Span};
 
-/// Repetitions are forgotten one by one after this long.
-const REPEAT_MEMORY: Span = Span::secs(600);
-/// Hold times double at most this often.
-const DOUBLINGS: u32 = 5;
 /// A brake takes this long to show in the rates: the freeze itself and the window that they are taken over.
 const BRAKE_SHOWS: Span = Span::millis(400);
 
@@ -83,13 +80,18 @@ impl<'a> Turn<'a> {
         Some(Candidate { holding, track, growth: if braked { 0 } else { growth }, at })
     }
 
-    /// Growth that is still in the rate of decline although it has just been stopped.
+    /// Growth that is still in the rate of decline although it has just been stopped, or will be by a leash in a moment.
     pub(crate) fn just_stopped(&self) -> Bytes {
-        let recent = |t: &Track| self.at().since(t.held.since) <= self.grace();
-        self.held(|r| r >= Rung::Throttle)
-            .filter(|(_, _, t)| recent(t))
-            .map(|(id, ..)| positive(self.growth(id)))
-            .sum()
+        let stopped = |(id, w, t): (&WorkloadId, &Workload, &Track)| {
+            let growth = positive(self.growth(id));
+            let recent = self.at().since(t.held.since) <= self.grace();
+            match t.held.leash {
+                Some(_) => growth.saturating_sub(leash::leeway(w, t)),
+                None if recent => growth,
+                None => Bytes::ZERO,
+            }
+        };
+        self.held(|r| r >= Rung::Throttle).map(stopped).sum()
     }
 
     /// Bytes that come within the time although no rung stands for them any more: of kills under way, and of reclaims whose
@@ -123,19 +125,22 @@ impl<'a> Turn<'a> {
         self.assessed.report.because.iter().cloned().chain(more).collect()
     }
 
-    /// Puts a workload on a rung. Nothing happens where it is on it already.
-    pub(crate) fn put(&mut self, id: &WorkloadId, rung: Rung, evidence: Vec<Evidence>) {
-        let (at, growth, hold) = (self.at(), self.growth(id), self.config.ladder.hold);
+    /// Puts a workload on a rung. Nothing happens where it is on it already, unless it was being let go.
+    pub(crate) fn put(&mut self, id: &WorkloadId, rung: Rung, mut evidence: Vec<Evidence>) {
+        let (at, growth) = (self.at(), self.growth(id));
         let promised = self.promised(id, rung);
+        let ladder = &self.config.ladder;
         let Some(track) = self.state.workloads.get_mut(id) else { return };
-        if track.held.rung == rung {
+        if track.held.rung == rung && track.held.leash.is_none() {
             return;
         }
         self.state.action = self.state.action.saturating_add(1);
-        let entered = rung >= Rung::Throttle && track.held.rung < Rung::Throttle;
-        if entered {
-            track.held.until = at + track.repeats.hold(hold, at);
+        if matches!(rung, Rung::Throttle | Rung::Freeze) && track.held.brake() < Rung::Throttle {
+            let brake = track.repeats.brake(ladder, at);
+            track.held.until = at + brake.hold;
             track.held.growth = growth;
+            track.held_off = track.held_off.max(brake.held_off);
+            evidence.extend(brake.evidence);
         }
         track.held = Held {
             rung,
@@ -148,43 +153,13 @@ impl<'a> Turn<'a> {
             promised,
             growth: if rung >= Rung::Throttle { track.held.growth } else { 0 },
             lease: Lease::default(),
+            leash: None,
             trimmed: track.held.trimmed,
         };
-    }
-}
-
-impl Repeats {
-    /// Counts one more time and says how long to hold: twice as long as the last time within ten minutes.
-    fn hold(&mut self, base: Span, at: Monotonic) -> Span {
-        let quiet = at.since(self.at).0 / REPEAT_MEMORY.0;
-        self.times = self.times.saturating_sub(u32::try_from(quiet).unwrap_or(u32::MAX));
-        let span = Span(base.0.saturating_mul(1 << self.times.min(DOUBLINGS)));
-        self.times = (self.times + 1).min(DOUBLINGS);
-        self.at = at;
-        span
     }
 }
 
 /// A share of the host's memory.
 pub(crate) fn part(memory: &Memory, percent: u32) -> Bytes {
     memory.total.share(Share::percent(percent))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn holds_double_within_ten_minutes_and_are_forgotten() {
-        let mut repeats = Repeats::default();
-        let mut hold =
-            |minutes: u64| repeats.hold(Span::secs(5), Monotonic(minutes * 60_000_000_000)).0 / 1_000_000_000;
-        assert_eq!([hold(1), hold(2), hold(3), hold(4)], [5, 10, 20, 40]);
-        assert_eq!(hold(25), 20, "two of them are forgotten");
-        assert_eq!(hold(500), 5);
-        assert_eq!(
-            [hold(500), hold(500), hold(500), hold(500), hold(500), hold(500)],
-            [10, 20, 40, 80, 160, 160]
-        );
-    }
 }

@@ -41,6 +41,7 @@ pub(crate) fn wanted(track: &Track, ladder: &Ladder, at: Monotonic) -> Wanted {
     Wanted {
         rung: held.rung,
         high: held.high,
+        leash: held.leash.is_some(),
         low: held.low,
         frozen: held.rung == Rung::Freeze,
         kill: held.rung == Rung::Kill,

@@ -168,6 +168,6 @@ fn a_freeze_ends_after_its_maximum_where_the_host_is_no_longer_critical() {
     machine.config.ladder.freeze_max = Span::secs(15);
     machine.total = 760 << 20;
     let seen = rungs(&mut machine, &id, 60_000);
-    let thawed = seen.iter().find(|(_, r)| *r == Rung::Free).expect("thawed");
+    let thawed = seen.iter().find(|(_, r)| *r < Rung::Freeze).expect("thawed");
     assert!(thawed.0 < 3000 + 20_000, "{seen:?}");
 }

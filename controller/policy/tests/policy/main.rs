@@ -4,6 +4,7 @@
 mod admission;
 mod arbitrary;
 mod behaviour;
+mod calm;
 mod dry;
 mod invariants;
 mod properties;

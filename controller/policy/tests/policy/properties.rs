@@ -1,13 +1,17 @@
 //! What holds in every world. The seed is fixed, so that a run tells the same everywhere; `PROPTEST_CASES` asks for more.
 
+use std::collections::BTreeMap;
+
 use plimsoll_policy::config::Config;
 use plimsoll_policy::pass::{Pass, step};
 use plimsoll_policy::plan::Tier;
 use plimsoll_policy::sample::{Rung, Sample};
 use plimsoll_policy::state::State;
+use plimsoll_policy::units::Span;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
+use crate::calm::Record;
 use crate::invariants::Watch;
 use crate::worlds::world;
 use plimsoll_model::machine::{Habit, Machine};
@@ -60,6 +64,32 @@ proptest! {
             prop_assert_eq!((wanted.rung, wanted.low), (Rung::Free, None));
         }
         prop_assert!(!last.plan.gate.armed());
+    }
+}
+
+/// More often than this nobody is braked in ten minutes: four times until it is held off, and then not more than once for
+/// each freeze that reached its maximum.
+const FLAPS: usize = 9;
+
+proptest! {
+    #![proptest_config(fixed(12))]
+
+    /// However the workloads behave: nobody flaps, and the budget of an hour holds except where survival is at stake.
+    #[test]
+    fn nobody_flaps(world in world()) {
+        let mut machine = world.machine();
+        let budget = machine.config.ladder.actions_per_hour as usize;
+        let mut records: BTreeMap<_, Record> = machine.processes.keys().map(|id| (id.clone(), Record::default())).collect();
+        machine.run(1_500_000, |sample, pass| {
+            assert_eq!(pass.findings, []);
+            records.iter_mut().for_each(|(id, record)| record.look(id, sample, pass));
+        });
+        for (id, record) in records {
+            let most = record.most_within(Span::secs(600));
+            prop_assert!(most <= FLAPS, "{} was braked {} times in ten minutes: {:?}", id, most, record.brakes);
+            let voluntary = record.brakes.iter().filter(|(_, tier)| *tier < Tier::Emergency).count();
+            prop_assert!(voluntary <= budget, "{}: {:?}", id, record.brakes);
+        }
     }
 }
 

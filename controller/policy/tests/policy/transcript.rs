@@ -10,7 +10,7 @@ use plimsoll_policy::units::Monotonic;
 pub(crate) fn standing(pass: &Redone) -> String {
     let mut text = pass.assessment.tier.to_string();
     for (id, wanted) in pass.plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free) {
-        let _ = write!(text, ", {id} {}", wanted.rung);
+        let _ = write!(text, ", {id} {}", if wanted.leash { "leash" } else { wanted.rung.name() });
     }
     if pass.plan.gate.armed() {
         text.push_str(", gate");

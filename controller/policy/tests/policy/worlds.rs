@@ -78,6 +78,10 @@ fn habit() -> impl Strategy<Value = Habit> {
             Habit::Burst { rate, from_ms, until, drop_ms: from_ms + 6000 }
         }),
         1 => (10_u64..2000).prop_map(|rate| Habit::Scan { rate }),
+        1 => (50_u64..1500, 50_u64..3000, 1000_u64..20_000).prop_map(|(rate, until, every_ms)| {
+            // The machine moves in steps.
+            Habit::Saw { rate, until, every_ms: every_ms / 10 * 10 }
+        }),
         1 => grow.prop_map(|(rate, from_ms, size)| Habit::Load { rate, from_ms, size }),
     ]
 }

@@ -15,6 +15,7 @@ fn workload(name: &str, priority: i32, rung: Rung) -> WorkloadStatus {
         priority,
         preference: Preference::None,
         rung,
+        leash: false,
         evidence: Vec::new(),
         would: None,
         held_off_seconds: None,
