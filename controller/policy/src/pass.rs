@@ -1,5 +1,7 @@
 //! One pass: assess, decide, answer, lint.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::admission;
@@ -48,7 +50,7 @@ pub(crate) fn decided(
     assessed: &Assessed,
     before: &lint::Before,
 ) -> (Plan, Vec<Finding>) {
-    let mut plan = decide::decide(&mut Turn { config, sample, assessed, state });
+    let mut plan = decide::decide(&mut Turn { config, sample, assessed, state, taken: BTreeMap::new() });
     let case = lint::Case { config, before, sample, tier: assessed.report.tier };
     let findings = lint::lint(case, &plan);
     lint::block(case, &findings, state, &mut plan);

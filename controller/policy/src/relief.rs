@@ -82,7 +82,13 @@ impl Candidate<'_> {
         self.brakeable() > Bytes::ZERO && self.holding.swappable >= CRUMBS
     }
 
-    fn brakeable(&self) -> Bytes {
+    /// Whether it grows fast enough to be worth a brake.
+    pub(crate) fn grows(&self) -> bool {
+        self.brakeable() > Bytes::ZERO
+    }
+
+    /// Bytes per second of growth that a brake would stop.
+    pub(crate) fn brakeable(&self) -> Bytes {
         let growth = positive(self.growth);
         if growth < SLOW { Bytes::ZERO } else { growth }
     }

@@ -88,6 +88,8 @@ pub struct Track {
     pub rest: Rest,
     /// Reclaim that is under way.
     pub asked: Option<Asked>,
+    /// What the last kill was to free, in memory and swap. Its outcome comes when nothing is left to be on a rung.
+    pub promised: Bytes,
     /// What is being done to it.
     pub held: Held,
     /// How often lately.
@@ -133,8 +135,6 @@ pub struct Held {
     pub high: Option<Bytes>,
     /// `memory.low`, of a protected workload.
     pub low: Option<Bytes>,
-    /// On kill: what it was to free, in memory and swap.
-    pub promised: Bytes,
     /// Growth when it was braked: what it would do if it were let go.
     pub growth: i64,
     /// The lease of a throttle.

@@ -1,6 +1,7 @@
 //! The survival target, and the one rung that can't be undone.
 
 use super::Turn;
+use super::explain::{Ask, explain};
 use super::turn::part;
 use super::victims::victims;
 use crate::assess::{Memory, time_for, we_brake_somebody};
@@ -33,14 +34,18 @@ pub(crate) fn consider(turn: &mut Turn<'_>) {
     let since = desperate.then(|| turn.state.desperate.unwrap_or(turn.at()).min(turn.at()));
     turn.state.desperate = since;
     let Some(since) = since else { return };
-    let gentler = if turn.at().since(since) < PATIENCE { gentler(turn, &memory) } else { Bytes::ZERO };
+    let within = if turn.at().since(since) < PATIENCE { left(turn, &memory) } else { Span::ZERO };
+    let gentler = gentler(turn, &memory, within);
     if gentler >= needed {
         return;
     }
     if let Some(Victim { id, bytes: expected, .. }) = first(turn) {
         let evidence =
             turn.because([Evidence::NothingGentler { gentler, needed }, Evidence::Yield { expected }]);
+        let ask = Ask { rung: Rung::Kill, needed, within, horizon: AHEAD, swap: memory.swap_free };
+        let taken = explain(turn, &id, ask);
         turn.put(&id, Rung::Kill, evidence);
+        turn.explained(&id, taken);
     }
 }
 
@@ -110,10 +115,13 @@ fn suffering(turn: &Turn<'_>) -> bool {
     stalled || thrashes
 }
 
+/// How long gentler rungs may take.
+fn left(turn: &Turn<'_>, memory: &Memory) -> Span {
+    time_for(memory.headroom, residual(memory, turn.just_stopped())).unwrap_or(AHEAD).min(AHEAD)
+}
+
 /// What all gentler rungs of all victims bring in time.
-fn gentler(turn: &Turn<'_>, memory: &Memory) -> Bytes {
-    let falling = residual(memory, turn.just_stopped());
-    let within = time_for(memory.headroom, falling).unwrap_or(AHEAD).min(AHEAD);
+fn gentler(turn: &Turn<'_>, memory: &Memory, within: Span) -> Bytes {
     let mut swap = memory.swap_free;
     let mut sum = Bytes::ZERO;
     for id in victims(turn, Rung::Freeze, within, swap) {

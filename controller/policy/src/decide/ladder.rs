@@ -1,16 +1,18 @@
-//! Raises rungs from the lowest victim up, each to the gentlest rung that is enough.
+//! Raises rungs: the cheapest set that is enough, the lowest victim first ([`cheapest`](super::cheapest)).
 //!
 //! Trimming costs a workload little, so it works towards calm: below what elevated may be left at. A throttle or a
 //! freeze costs it its progress, so these are for staying below what constrained may be left at, and no more: memory
 //! that nobody else needs is not refused to the lowest either.
 
+use super::cheapest::{Give, Member, pick, relax};
+use super::explain::{Ask, explain};
 use super::turn::{Turn, part};
 use super::victims::victims;
 use crate::assess::{Memory, time_for};
 use crate::plan::{Evidence, Tier};
 use crate::relief::{BRAKE_AHEAD, CRUMBS, Candidate, HORIZON, Relief, SLOW, residual};
 use crate::roles;
-use crate::sample::{Rung, Workload, WorkloadId};
+use crate::sample::{Preference, Rung, Workload, WorkloadId};
 use crate::state::Track;
 use crate::units::{Bytes, Span};
 
@@ -38,21 +40,33 @@ impl Need {
     fn of(&self, rung: Rung) -> Bytes {
         if rung >= Rung::Throttle { self.brake } else { self.calm }
     }
+
+    /// What is left when this is given, by one who has so much page cache.
+    fn after(&self, give: Give, cache: Bytes) -> Self {
+        let free = if give.rung >= Rung::Trim { cache + give.bytes } else { Bytes::ZERO };
+        Self {
+            calm: self.calm.saturating_sub(give.calm),
+            brake: self.brake.saturating_sub(give.soon),
+            free: self.free.saturating_sub(free),
+            within: self.within,
+            swap: self.swap.saturating_sub(give.bytes),
+        }
+    }
+
+    fn is_met(&self) -> bool {
+        self.calm == Bytes::ZERO && self.brake == Bytes::ZERO && self.free == Bytes::ZERO
+    }
 }
 
 pub(crate) fn raise(turn: &mut Turn<'_>) {
     let Some(memory) = turn.memory() else { return };
-    let Some(mut strongest) = strongest(turn.tier()) else { return };
-    let mut need = need(turn, &memory);
-    for id in victims(turn, strongest, need.within, need.swap) {
-        if is_spared(turn, &id, need.swap) {
-            // Nobody is braked in place of one that matters less.
-            strongest = strongest.min(Rung::Trim);
-        }
-        if need.calm == Bytes::ZERO && need.brake == Bytes::ZERO && need.free == Bytes::ZERO {
-            break;
-        }
-        serve(turn, &id, strongest, &mut need);
+    let Some(strongest) = strongest(turn.tier()) else { return };
+    let need = need(turn, &memory);
+    let mut rows = ask_around(turn, strongest, need);
+    relax(&mut rows, need.brake);
+    trim(&mut rows, need);
+    for row in rows.iter().filter(|row| row.chosen > 0) {
+        commit(turn, row);
     }
 }
 
@@ -87,7 +101,8 @@ fn is_spared(turn: &Turn<'_>, id: &WorkloadId, swap_free: Bytes) -> bool {
         return false;
     };
     let worth = |c: Candidate<'_>| worthwhile(c.relief(Rung::Freeze, BRAKE_AHEAD, &turn.config.ladder));
-    spent(turn, track, Rung::Freeze) && turn.candidate(id, workload, track, swap_free).is_some_and(worth)
+    spent(turn, track, Rung::Freeze).is_some()
+        && turn.candidate(id, workload, track, swap_free).is_some_and(worth)
 }
 
 /// Free pages that are lacking.
@@ -95,99 +110,187 @@ pub(crate) fn free_wanted(memory: &Memory) -> Bytes {
     part(memory, FREE_PERCENT).saturating_sub(memory.free)
 }
 
-fn serve(turn: &mut Turn<'_>, id: &WorkloadId, strongest: Rung, need: &mut Need) {
-    let Some((workload, track)) = turn.sample.workloads.get(id).zip(turn.state.workloads.get(id)) else {
-        return;
-    };
-    let Some(candidate) = turn.candidate(id, workload, track, need.swap) else { return };
-    let (rung, relief) = choose(turn, workload, &candidate, strongest, need);
-    let changed = rung > track.held.brake();
-    let evidence = || {
-        let growth = turn.growth(id);
-        turn.because([
-            Evidence::Tier { tier: turn.tier(), deficit: need.of(rung) },
-            Evidence::Yield { expected: relief.bytes },
-            Evidence::Growth { bytes_per_second: growth },
-        ])
-    };
-    let evidence = if changed { evidence() } else { Vec::new() };
-    let soon = candidate.relief(rung, BRAKE_AHEAD, &turn.config.ladder);
-    let file = candidate.holding.file;
-    if changed {
-        turn.put(id, rung, evidence);
+/// A workload whose turn came.
+struct Row {
+    id: WorkloadId,
+    rank: (bool, i32),
+    gives: Vec<Give>,
+    chosen: usize,
+    /// Page cache that it has.
+    cache: Bytes,
+    /// What was still wanted when its turn came.
+    left: Need,
+}
+
+impl Member for Row {
+    fn gives(&self) -> &[Give] {
+        &self.gives
     }
-    need.calm = need.calm.saturating_sub(relief.total());
-    need.brake = need.brake.saturating_sub(soon.total());
-    need.swap = need.swap.saturating_sub(relief.bytes);
-    if rung >= Rung::Trim {
-        need.free = need.free.saturating_sub(file + relief.bytes);
+
+    fn rank(&self) -> (bool, i32) {
+        self.rank
+    }
+
+    fn chosen(&self) -> usize {
+        self.chosen
+    }
+
+    fn choose(&mut self, at: usize) {
+        self.chosen = at;
     }
 }
 
-/// The gentlest rung that is enough; where none is, the one that gives most. Never lower than now.
-fn choose(
+impl Row {
+    /// Where no brake is needed of it, trims it for calm, or for free pages that its cache would give.
+    fn trim(&mut self, need: &Need) {
+        let now = self.give();
+        let Some(trim) = self.gives.get(1).filter(|give| give.rung == Rung::Trim) else { return };
+        let calms = now.calm < need.calm && trim.calm > now.calm;
+        let frees = need.free > Bytes::ZERO && self.cache >= CRUMBS;
+        if self.chosen == 0 && (calms || frees) {
+            self.chosen = 1;
+        }
+    }
+}
+
+/// From the one that yields first up, each as far as is still wanted, until nothing is.
+fn ask_around(turn: &Turn<'_>, mut strongest: Rung, mut need: Need) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for id in victims(turn, strongest, need.within, need.swap) {
+        if need.is_met() {
+            break;
+        }
+        if is_spared(turn, &id, need.swap) {
+            // Nobody is braked in place of one that matters less.
+            strongest = strongest.min(Rung::Trim);
+        }
+        let Some(mut row) = row(turn, id, strongest, need) else { continue };
+        row.chosen = pick(&row.gives, need.brake);
+        row.trim(&need);
+        need = need.after(row.give(), row.cache);
+        rows.push(row);
+    }
+    rows
+}
+
+/// Once it is known who is braked and how hard, trims as many as are needed beside them.
+fn trim(rows: &mut [Row], mut need: Need) {
+    for row in rows {
+        row.trim(&need);
+        need = need.after(row.give(), row.cache);
+    }
+}
+
+/// What a workload gives on the rung that it is on and on those that it may be put on; `None` where its memory could not be read.
+fn row(turn: &Turn<'_>, id: WorkloadId, strongest: Rung, left: Need) -> Option<Row> {
+    let (workload, track) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))?;
+    let candidate = turn.candidate(&id, workload, track, left.swap)?;
+    let cache = candidate.holding.file;
+    let give = |rung| give(turn, &candidate, rung, left.within);
+    let now = track.held.brake();
+    let mut gives = vec![give(now)];
+    let reach = reach(turn, workload, &candidate, strongest, &left);
+    for rung in [Rung::Trim, Rung::Throttle, Rung::Freeze] {
+        let open = rung > now && rung <= reach && open(turn, workload, track, rung);
+        let spills = rung == Rung::Throttle && candidate.spills() && reach >= Rung::Freeze;
+        if !open || (spills && roles::allows(turn.config, workload, Rung::Freeze)) {
+            continue;
+        }
+        let most = gives.iter().map(|g| g.soon).max().unwrap_or_default();
+        gives.extend(worth(turn, &candidate, give(rung), give(now), most));
+    }
+    let rank = (workload.spec.preference == Preference::Avoid, workload.spec.priority);
+    Some(Row { id, rank, gives, chosen: 0, cache, left })
+}
+
+fn give(turn: &Turn<'_>, candidate: &Candidate<'_>, rung: Rung, within: Span) -> Give {
+    let relief = |within| candidate.relief(rung, within, &turn.config.ladder);
+    Give {
+        rung,
+        soon: relief(BRAKE_AHEAD).total(),
+        calm: relief(within).total(),
+        bytes: relief(within).bytes,
+    }
+}
+
+/// What is worth an action: trimming if it adds to calm, or to free pages; a brake if it adds to the next moment.
+fn worth(turn: &Turn<'_>, candidate: &Candidate<'_>, give: Give, now: Give, most: Bytes) -> Option<Give> {
+    if give.rung == Rung::Trim {
+        let adds = give.bytes >= CRUMBS && give.calm > now.calm;
+        let cache = candidate.holding.file >= CRUMBS;
+        return if adds { Some(give) } else { cache.then_some(Give { rung: Rung::Trim, ..now }) };
+    }
+    let soon = candidate.relief(give.rung, BRAKE_AHEAD, &turn.config.ladder);
+    if !worthwhile(soon) {
+        return None;
+    }
+    if give.soon > most {
+        return Some(give);
+    }
+    // Where nothing is enough, what is reclaimed must at least not come back: a frozen one can't refault.
+    let keeps = give.rung == Rung::Freeze && soon.bytes >= CRUMBS && once_frozen(turn, candidate) >= most;
+    keeps.then_some(Give { soon: most + Bytes(1), ..give })
+}
+
+/// What reclaim brings in the next moment after the freeze itself.
+fn once_frozen(turn: &Turn<'_>, candidate: &Candidate<'_>) -> Bytes {
+    let lag = candidate.estimate(Rung::Freeze).worth.lag;
+    candidate.relief(Rung::Freeze, BRAKE_AHEAD.saturating_add(lag), &turn.config.ladder).total()
+}
+
+/// A workload is frozen where another one would be throttled if a throttle of it was futile; or if it grows, and all that is
+/// gentler takes longer than there is.
+fn reach(
     turn: &Turn<'_>,
     workload: &Workload,
     candidate: &Candidate<'_>,
     strongest: Rung,
-    need: &Need,
-) -> (Rung, Relief) {
-    let now = candidate.track.held.brake();
-    let relief = |rung| candidate.relief(rung, need.within, &turn.config.ladder);
-    let soon = |rung| candidate.relief(rung, BRAKE_AHEAD, &turn.config.ladder);
-    let in_the_end = |candidate: &Candidate<'_>| {
-        let lag = candidate.estimate(Rung::Freeze).worth.lag;
-        candidate.relief(Rung::Freeze, BRAKE_AHEAD.saturating_add(lag), &turn.config.ladder).total()
+    left: &Need,
+) -> Rung {
+    let gentler = [Rung::Trim, Rung::Throttle];
+    let enough = |rung, time| {
+        open(turn, workload, candidate.track, rung)
+            && candidate.relief(rung, time, &turn.config.ladder).total() >= left.brake
     };
-    let mut best = (now, relief(now));
-    for rung in [Rung::Trim, Rung::Throttle, Rung::Freeze] {
-        // A brake is for the next moment, so what gentler rungs bring later does not count against it.
-        let brakes = rung >= Rung::Throttle;
-        let has = if brakes { soon(best.0).total() } else { best.1.total() };
-        if has >= need.of(rung) {
-            continue;
-        }
-        let reach = reach(turn, candidate, strongest);
-        let spills = rung == Rung::Throttle && candidate.spills() && reach >= Rung::Freeze;
-        if spills && roles::allows(turn.config, workload, Rung::Freeze) {
-            continue;
-        }
-        if rung > now && rung <= reach && open(turn, workload, candidate, rung) {
-            let given = if brakes { soon(rung) } else { relief(rung) };
-            // Where nothing is enough, what is reclaimed must at least not come back: a frozen one can't refault.
-            let keeps = rung == Rung::Freeze && given.bytes >= CRUMBS && in_the_end(candidate) >= has;
-            if worthwhile(given) && (keeps || given.total() > has) {
-                best = (rung, relief(rung));
-            }
-        }
+    let hurried = |time| candidate.grows() && !gentler.iter().any(|&rung| enough(rung, time));
+    let forecast = turn.assessed.report.forecast.left();
+    let futile = turn.at() < candidate.track.no_throttle;
+    if strongest == Rung::Throttle && (futile || forecast.is_some_and(hurried)) {
+        Rung::Freeze
+    } else {
+        strongest
     }
-    let cache = need.free > Bytes::ZERO && candidate.holding.file >= CRUMBS;
-    let leashed = candidate.track.held.leash.is_some();
-    if best.0 == Rung::Free && cache && !leashed && roles::allows(turn.config, workload, Rung::Trim) {
-        best = (Rung::Trim, relief(Rung::Trim));
-    }
-    best
-}
-
-/// A workload whose throttle was futile is frozen where another one would be throttled.
-fn reach(turn: &Turn<'_>, candidate: &Candidate<'_>, strongest: Rung) -> Rung {
-    let futile = strongest == Rung::Throttle && turn.at() < candidate.track.no_throttle;
-    if futile { Rung::Freeze } else { strongest }
 }
 
 fn worthwhile(relief: Relief) -> bool {
     relief.bytes >= CRUMBS || relief.growth >= SLOW
 }
 
-fn open(turn: &Turn<'_>, workload: &Workload, candidate: &Candidate<'_>, rung: Rung) -> bool {
-    let futile = rung == Rung::Throttle && turn.at() < candidate.track.no_throttle;
+fn open(turn: &Turn<'_>, workload: &Workload, track: &Track, rung: Rung) -> bool {
+    let futile = rung == Rung::Throttle && turn.at() < track.no_throttle;
     // Trimming would take a workload that is being let go off its leash.
-    let leashed = rung == Rung::Trim && candidate.track.held.leash.is_some();
-    roles::allows(turn.config, workload, rung) && !futile && !leashed && !spent(turn, candidate.track, rung)
+    let leashed = rung == Rung::Trim && track.held.leash.is_some();
+    roles::allows(turn.config, workload, rung) && !futile && !leashed && spent(turn, track, rung).is_none()
 }
 
-/// Whether the brakes of the hour are used up; survival is not bound by that.
-fn spent(turn: &Turn<'_>, track: &Track, rung: Rung) -> bool {
+/// How many, where the brakes of the hour are used up; survival is not bound by that.
+pub(super) fn spent(turn: &Turn<'_>, track: &Track, rung: Rung) -> Option<u32> {
     let begins = rung >= Rung::Throttle && track.held.rung < Rung::Throttle;
-    begins && turn.tier() < Tier::Emergency && track.repeats.spent(&turn.config.ladder, turn.at()).is_some()
+    let brakes = track.repeats.spent(&turn.config.ladder, turn.at());
+    brakes.filter(|_| begins && turn.tier() < Tier::Emergency)
+}
+
+fn commit(turn: &mut Turn<'_>, row: &Row) {
+    let Row { id, left, .. } = row;
+    let rung = row.give().rung;
+    let needed = left.of(rung);
+    let evidence = turn.because([
+        Evidence::Tier { tier: turn.tier(), deficit: needed },
+        Evidence::Yield { expected: row.give().bytes },
+        Evidence::Growth { bytes_per_second: turn.growth(id) },
+    ]);
+    let within = if rung >= Rung::Throttle { BRAKE_AHEAD } else { left.within };
+    let taken = explain(turn, id, Ask { rung, needed, within, horizon: left.within, swap: left.swap });
+    turn.put(id, rung, evidence);
+    turn.explained(id, taken);
 }

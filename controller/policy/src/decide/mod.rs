@@ -10,6 +10,8 @@
 //! by futility ([`lease`]), so a rung can't flap with a noisy reading.
 
 mod calm;
+mod cheapest;
+mod explain;
 mod gate;
 mod kill;
 mod ladder;
@@ -23,6 +25,7 @@ mod turn;
 mod victims;
 mod wanted;
 
+pub(crate) use explain::Taken;
 pub(crate) use turn::Turn;
 pub(crate) use wanted::wanted;
 

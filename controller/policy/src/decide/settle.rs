@@ -48,9 +48,7 @@ fn learn(turn: &mut Turn<'_>, outcome: &Outcome) {
             }
         }
         (Act::Freeze, _) => track.learned.froze(took, at),
-        (Act::Kill, freed) if matches(track, outcome) => {
-            track.learned.killed(track.held.promised, freed, took, at);
-        }
+        (Act::Kill, freed) => track.learned.killed(track.promised, freed, took, at),
         _ => {}
     }
 }

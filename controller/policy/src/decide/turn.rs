@@ -1,7 +1,9 @@
 //! One pass's decisions in the making: what is known, and the state that they are kept in.
 
+use std::collections::BTreeMap;
 use std::ops::Add;
 
+use super::explain::{Ask, Taken, explain};
 use super::leash;
 use crate::assess::observe::positive;
 use crate::assess::{Assessed, Memory};
@@ -9,7 +11,7 @@ use crate::config::Config;
 use crate::holding::Holding;
 use crate::join::join;
 use crate::plan::{Evidence, Tier};
-use crate::relief::{Candidate, brake_holds};
+use crate::relief::{Candidate, HORIZON, brake_holds};
 use crate::sample::{Rung, Sample, Workload, WorkloadId};
 use crate::state::{Held, Lease, State, Track};
 use crate::units::{Bytes, Monotonic, Share, Span};
@@ -23,6 +25,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) sample: &'a Sample,
     pub(crate) assessed: &'a Assessed,
     pub(crate) state: &'a mut State,
+    /// What was newly done in this pass.
+    pub(crate) taken: BTreeMap<WorkloadId, Taken>,
 }
 
 impl<'a> Turn<'a> {
@@ -125,16 +129,38 @@ impl<'a> Turn<'a> {
         self.assessed.report.because.iter().cloned().chain(more).collect()
     }
 
+    /// Notes what a newly taken action will bring, and what was not done instead.
+    pub(crate) fn explained(&mut self, id: &WorkloadId, taken: Taken) {
+        self.taken.insert(id.clone(), taken);
+    }
+
+    /// The same for one that no need was counted for.
+    fn expects(&mut self, id: &WorkloadId, rung: Rung) {
+        let held = self.state.workloads.get(id).map_or(Rung::Free, |t| t.held.brake());
+        if rung > held {
+            let swap = self.memory().map_or(Bytes::ZERO, |m| m.swap_free);
+            let ask = Ask { rung, needed: Bytes::ZERO, within: HORIZON, horizon: HORIZON, swap };
+            let taken = Taken { refused: Vec::new(), ..explain(self, id, ask) };
+            self.explained(id, taken);
+        } else {
+            self.taken.remove(id);
+        }
+    }
+
     /// Puts a workload on a rung. Nothing happens where it is on it already, unless it was being let go.
     pub(crate) fn put(&mut self, id: &WorkloadId, rung: Rung, mut evidence: Vec<Evidence>) {
         let (at, growth) = (self.at(), self.growth(id));
         let promised = self.promised(id, rung);
+        self.expects(id, rung);
         let ladder = &self.config.ladder;
         let Some(track) = self.state.workloads.get_mut(id) else { return };
         if track.held.rung == rung && track.held.leash.is_none() {
             return;
         }
         self.state.action = self.state.action.saturating_add(1);
+        if rung == Rung::Kill {
+            track.promised = promised;
+        }
         if matches!(rung, Rung::Throttle | Rung::Freeze) && track.held.brake() < Rung::Throttle {
             let brake = track.repeats.brake(ladder, at);
             track.held.until = at + brake.hold;
@@ -150,7 +176,6 @@ impl<'a> Turn<'a> {
             until: if rung >= Rung::Throttle { track.held.until } else { at },
             high: None,
             low: track.held.low,
-            promised,
             growth: if rung >= Rung::Throttle { track.held.growth } else { 0 },
             lease: Lease::default(),
             leash: None,

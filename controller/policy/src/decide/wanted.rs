@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Turn;
 use super::ladder::free_wanted;
 use super::lease::set_high;
+use super::{Taken, Turn};
 use crate::config::Ladder;
 use crate::holding::Holding;
 use crate::plan::{Plan, Tier, Wanted};
@@ -26,6 +26,11 @@ pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
     let (ladder, at) = (&turn.config.ladder, turn.at());
     let of = |id, track| Wanted { reclaim: budget(id), ..wanted(track, ladder, at) };
     plan.workloads = turn.tracked().map(|(id, _, t)| (id.clone(), of(id, t))).collect();
+    for (id, Taken { expected, refused }) in std::mem::take(&mut turn.taken) {
+        if let Some(wanted) = plan.workloads.get_mut(&id) {
+            (wanted.expected, wanted.refused) = (Some(expected), refused);
+        }
+    }
     for (id, asked) in budgets {
         if let Some(track) = turn.state.workloads.get_mut(&id) {
             track.held.trimmed = Some(asked.at);
