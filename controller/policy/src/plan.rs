@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission::{Answer, Reservation, Waiting};
 use crate::assess::forecast::{Forecast, Source};
+use crate::assess::thrashing::ThrashState;
 use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Limit, Monotonic, Share, Span, is_default};
 
@@ -67,6 +68,9 @@ pub struct Assessment {
     pub stall: Option<Share>,
     /// Refaults and major faults of the protected, per second.
     pub thrash_per_second: Option<u64>,
+    /// What that has come to over time.
+    #[serde(default)]
+    pub thrash: ThrashState,
     /// Bytes wanted back to be calm again.
     pub deficit: Bytes,
     /// Growth in bytes per second of each workload that grows or shrinks; absent also where two readings of the same inode

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Desk;
+use crate::assess::thrashing::ThrashTrack;
 use crate::assess::tier::TierState;
 use crate::history::Trend;
 use crate::learned::{Learned, Rest};
@@ -20,6 +21,8 @@ pub struct State {
     pub action: u64,
     /// Tier and the timers of its hysteresis.
     pub tier: TierState,
+    /// Whether the protected thrash.
+    pub thrash: ThrashTrack,
     /// `MemAvailable` over time.
     pub available: Trend,
     /// `MemAvailable` with free swap and what zram takes to hold its pages: reclaim to swap does not move it.

@@ -82,6 +82,13 @@ impl Share {
         Self(n * 10_000)
     }
 
+    /// This share of a number, rounded down.
+    #[must_use]
+    pub const fn of_number(self, number: u64) -> u64 {
+        let part = number as u128 * self.0 as u128 / Self::ONE.0 as u128;
+        if part > u64::MAX as u128 { u64::MAX } else { part as u64 }
+    }
+
     /// `part / whole`; `None` where the whole is zero.
     #[must_use]
     pub const fn of(part: u64, whole: u64) -> Option<Self> {

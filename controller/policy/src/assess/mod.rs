@@ -18,6 +18,7 @@ pub(crate) mod observe;
 pub(crate) mod signals;
 pub(crate) mod stall;
 pub(crate) mod thrash;
+pub mod thrashing;
 pub mod tier;
 
 use self::forecast::{Forecast, Unknown};
@@ -104,6 +105,9 @@ pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Ass
         memory.map_or(Forecast::Unknown(Unknown::Gap), |m| forecast::forecast(state, sample, &m, decline));
     let stall = stall::stall(config, state, sample);
     let thrash = thrash::thrash(config, state, sample, &growth);
+    let context = thrashing::Context { tier: state.tier.tier, used };
+    let thrashing = thrashing::advance(&mut state.thrash, &config.host, thrash, context, sample.at);
+    let thrash = thrash.map(|rates| signals::Thrash { rate: rates.worst(), state: thrashing });
     let now = signals::Signals { used, forecast, stall, thrash };
     let (tier, because) = tier::advance(&mut state.tier, &config.host, &now, sample.at);
     let deficit =
@@ -115,7 +119,8 @@ pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Ass
         headroom: memory.map(|m| m.headroom),
         forecast,
         stall,
-        thrash_per_second: thrash,
+        thrash_per_second: thrash.map(|t| t.rate),
+        thrash: thrashing,
         deficit,
         growth,
     };

@@ -1,12 +1,48 @@
 //! What each signal says about the tier. They are never blended: the worst one decides and is named.
 
-use super::forecast::Forecast;
+use super::forecast::{Forecast, Unknown};
+use super::thrashing::ThrashState;
 use crate::config::{HostThresholds, Threshold};
 use crate::plan::{Evidence, Tier};
-use crate::units::Share;
+use crate::units::{Share, Span};
 
-/// A signal of stall or thrash is over only below this share of the threshold that it crossed.
-const EXIT: Share = Share::percent(70);
+/// One of the signals. Those that corroborate themselves come first, and are named first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// How much memory there is.
+    Used,
+    /// For how long it lasts.
+    Forecast,
+    /// How long the protected wait for it.
+    Stall,
+    /// How much of it they lose and fault back in.
+    Thrash,
+}
+
+impl Signal {
+    pub(crate) const ALL: [Self; 4] = [Self::Used, Self::Forecast, Self::Stall, Self::Thrash];
+
+    /// How long it must ask for a tier before that is entered. What can't wait does not: next to nothing left, or
+    /// exhaustion within the second. The state of thrashing has had its dwell already.
+    pub(crate) fn dwell(self, host: &HostThresholds, asked: Tier) -> Span {
+        match self {
+            Self::Used | Self::Forecast if asked == Tier::Emergency => Span::ZERO,
+            Self::Used => host.dwell.used,
+            Self::Forecast => host.dwell.forecast,
+            Self::Stall => host.dwell.stall,
+            Self::Thrash => Span::ZERO,
+        }
+    }
+}
+
+/// Refaults and major faults of the worst of the protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Thrash {
+    /// Pages per second.
+    pub(crate) rate: u64,
+    /// What has become of it over time.
+    pub(crate) state: ThrashState,
+}
 
 /// The signals of one moment; `None` is "not known".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,83 +50,101 @@ pub(crate) struct Signals {
     pub(crate) used: Option<Share>,
     pub(crate) forecast: Forecast,
     pub(crate) stall: Option<Share>,
-    pub(crate) thrash: Option<u64>,
+    pub(crate) thrash: Option<Thrash>,
 }
 
 impl Signals {
-    /// The worst tier that a signal asks for, with the signal that does.
-    pub(crate) fn tier(&self, host: &HostThresholds) -> (Tier, Option<Evidence>) {
-        let claim = |&tier: &Tier| Some((tier, self.evidence(host, tier)?));
-        let worst = Tier::ALL.iter().rev().find_map(claim);
-        worst.map_or((Tier::Normal, None), |(tier, evidence)| (tier, Some(evidence)))
+    /// The worst tier that one signal asks for, with its evidence.
+    pub(crate) fn asks(&self, host: &HostThresholds, signal: Signal) -> Option<(Tier, Evidence)> {
+        let believed = self.believed(host, signal);
+        let asks = |&tier: &Tier| Some((tier, self.crossed(host, signal, tier)?));
+        Tier::ALL.iter().rev().filter(|tier| **tier <= believed).find_map(asks)
     }
 
-    /// The first signal that asks for this tier. Used share and forecast come first: they corroborate themselves.
-    fn evidence(&self, host: &HostThresholds, tier: Tier) -> Option<Evidence> {
+    /// The signal that asks for the worst tier.
+    pub(crate) fn worst(&self, host: &HostThresholds) -> Option<(Tier, Evidence)> {
+        let all = Signal::ALL.into_iter().rev().filter_map(|signal| self.asks(host, signal));
+        all.max_by_key(|(tier, _)| *tier)
+    }
+
+    fn crossed(&self, host: &HostThresholds, signal: Signal, tier: Tier) -> Option<Evidence> {
         let threshold = threshold(host, tier)?;
-        self.amount(threshold).or_else(|| {
-            let strain = self.strain(threshold, thrash_limit(host, tier))?;
-            (tier <= self.corroborated(host)).then_some(strain)
-        })
-    }
-
-    /// Used share or forecast: how much memory there is, or for how long.
-    fn amount(&self, threshold: &Threshold) -> Option<Evidence> {
-        if let Some(share) = self.used.filter(|&u| u >= threshold.used) {
-            return Some(Evidence::Used { share, threshold: threshold.used });
+        match signal {
+            Signal::Used => {
+                let share = self.used.filter(|&u| u >= threshold.used)?;
+                Some(Evidence::Used { share, threshold: threshold.used })
+            }
+            Signal::Forecast => {
+                let limit = threshold.forecast?;
+                let Forecast::In { left, source } = self.forecast else { return None };
+                (left < limit).then_some(Evidence::Forecast { left, source, threshold: limit })
+            }
+            Signal::Stall => {
+                let share = self.stall.filter(|&s| s >= threshold.stall)?;
+                Some(Evidence::Stall { share, threshold: threshold.stall })
+            }
+            Signal::Thrash => {
+                let (limit, state) = thrash_limit(host, tier)?;
+                let thrash = self.thrash.filter(|t| t.rate >= limit && t.state >= state)?;
+                Some(Evidence::Thrash { per_second: thrash.rate, threshold: limit })
+            }
         }
-        let limit = threshold.forecast?;
-        let Forecast::In { left, source } = self.forecast else { return None };
-        (left < limit).then_some(Evidence::Forecast { left, source, threshold: limit })
     }
 
-    /// Stall or thrash: what the shortage does to the protected.
-    fn strain(&self, threshold: &Threshold, thrash: Option<u64>) -> Option<Evidence> {
-        if let Some(share) = self.stall.filter(|&s| s >= threshold.stall) {
-            return Some(Evidence::Stall { share, threshold: threshold.stall });
-        }
-        let limit = thrash?;
-        let per_second = self.thrash.filter(|&t| t >= limit)?;
-        Some(Evidence::Thrash { per_second, threshold: limit })
-    }
-
-    /// How far strain is believed: with plenty of memory it calls for trimming, whatever its size.
-    fn corroborated(&self, host: &HostThresholds) -> Tier {
-        match self.used {
-            Some(used) if used >= host.constrained.leave => Tier::Emergency,
-            Some(used) if used >= host.elevated.leave => Tier::Constrained,
+    /// How far a signal is believed. With plenty of memory, what the protected suffer calls for trimming, whatever its
+    /// size; how much memory there is, and for how long, needs nobody to confirm it.
+    fn believed(&self, host: &HostThresholds, signal: Signal) -> Tier {
+        match (signal, self.used) {
+            (Signal::Used | Signal::Forecast, _) => Tier::Emergency,
+            (_, Some(used)) if used >= host.constrained.leave => Tier::Emergency,
+            (_, Some(used)) if used >= host.elevated.leave => Tier::Constrained,
             _ => Tier::Elevated,
         }
     }
 
     /// Whether nothing keeps the host in this tier any longer.
     pub(crate) fn leaves(&self, host: &HostThresholds, tier: Tier) -> bool {
-        let Some(threshold) = threshold(host, tier) else { return false };
-        let strain_over = tier > self.corroborated(host)
-            || (self.stall.is_none_or(|s| s < scaled(threshold.stall))
-                && self.thrash.zip(thrash_limit(host, tier)).is_none_or(|(t, limit)| t < exit(limit)));
-        let forecast_over =
-            self.forecast.left().zip(threshold.forecast).is_none_or(|(left, limit)| left >= limit);
-        self.used.is_some_and(|u| u < threshold.leave) && forecast_over && strain_over
+        let kept = |signal| tier <= self.believed(host, signal) && self.keeps(host, signal, tier);
+        !Signal::ALL.into_iter().any(kept)
+    }
+
+    /// Whether a signal has not fallen below its leave value yet. A used share that could not be read keeps
+    /// what is; stall and thrash are unknown while we throttle those that would show them.
+    fn keeps(&self, host: &HostThresholds, signal: Signal, tier: Tier) -> bool {
+        let Some(threshold) = threshold(host, tier) else { return true };
+        match signal {
+            Signal::Used => self.used.is_none_or(|u| u >= threshold.leave),
+            Signal::Forecast => threshold.forecast.is_some_and(|limit| match self.forecast {
+                Forecast::In { left, .. } => left.0 < host.leave.forecast.of_number(limit.0),
+                Forecast::Unknown(Unknown::FewReadings | Unknown::Gap) => true,
+                // Readings that go back and forth may do so for hours.
+                Forecast::Unknown(Unknown::Disagree) | Forecast::NotFilling => false,
+            }),
+            Signal::Stall => {
+                let leave = host.leave.stall.of_number(threshold.stall.0.into());
+                self.stall.is_some_and(|s| u64::from(s.0) >= leave)
+            }
+            Signal::Thrash => {
+                let leave = thrash_limit(host, tier).map(|(limit, _)| host.leave.thrash.of_number(limit));
+                self.thrash.zip(leave).is_some_and(|(t, leave)| t.rate >= leave)
+            }
+        }
     }
 }
 
-fn scaled(share: Share) -> Share {
-    Share(u32::try_from(exit(u64::from(share.0))).unwrap_or(u32::MAX))
+/// The rate and the state that ask for a tier. Elevated has no rate of its own: thrash that nothing
+/// corroborates ends there.
+fn thrash_limit(host: &HostThresholds, tier: Tier) -> Option<(u64, ThrashState)> {
+    let (threshold, state) = match tier {
+        Tier::Normal => return None,
+        Tier::Elevated | Tier::Constrained => (&host.constrained, ThrashState::Thrashing),
+        Tier::Critical => (&host.critical, ThrashState::Emergency),
+        Tier::Emergency => (&host.emergency, ThrashState::Panic),
+    };
+    Some((threshold.thrash?, state))
 }
 
-fn exit(limit: u64) -> u64 {
-    u64::try_from(u128::from(limit) * u128::from(EXIT.0) / u128::from(Share::ONE.0)).unwrap_or(limit)
-}
-
-/// Where elevated has no threshold of its own it has that of constrained: uncorroborated thrash ends there.
-fn thrash_limit(host: &HostThresholds, tier: Tier) -> Option<u64> {
-    let own = threshold(host, tier)?.thrash;
-    if tier == Tier::Elevated { own.or(host.constrained.thrash) } else { own }
-}
-
-/// The thresholds of a tier; `None` for normal.
-pub(crate) fn threshold(host: &HostThresholds, tier: Tier) -> Option<&Threshold> {
+fn threshold(host: &HostThresholds, tier: Tier) -> Option<&Threshold> {
     match tier {
         Tier::Normal => None,
         Tier::Elevated => Some(&host.elevated),
@@ -109,42 +163,79 @@ mod tests {
     const CALM: Signals =
         Signals { used: Some(Share::percent(50)), forecast: Forecast::NotFilling, stall: None, thrash: None };
 
-    fn within(span: Span) -> Forecast {
-        Forecast::In { left: span, source: Source::Available }
+    fn check(signals: Signals, tier: Tier) {
+        let worst = signals.worst(&HostThresholds::default()).map_or(Tier::Normal, |(tier, _)| tier);
+        assert_eq!(worst, tier, "{signals:?}");
     }
 
-    fn check(signals: Signals, tier: Tier) {
-        assert_eq!(signals.tier(&HostThresholds::default()).0, tier, "{signals:?}");
+    fn within(millis: u64) -> Forecast {
+        Forecast::In { left: Span::millis(millis), source: Source::Available }
+    }
+
+    fn thrash(rate: u64) -> Option<Thrash> {
+        Some(Thrash { rate, state: ThrashState::Panic })
     }
 
     #[test]
-    fn the_worst_signal_decides() {
-        let used = |n| Signals { used: Some(Share::percent(n)), ..CALM };
-        check(CALM, Tier::Normal);
-        check(used(80), Tier::Elevated);
-        check(used(95), Tier::Critical);
-        check(Signals { forecast: within(Span::millis(2999)), ..used(82) }, Tier::Critical);
-        check(Signals { forecast: within(Span::secs(10)), ..CALM }, Tier::Normal);
-        check(Signals { stall: Some(Share::percent(20)), ..used(86) }, Tier::Critical);
-        check(Signals { thrash: Some(9000), ..used(99) }, Tier::Emergency);
+    fn every_signal_has_its_thresholds() {
+        use Tier::{Constrained, Critical, Elevated, Emergency, Normal};
+        let used = |permille: u32| Signals { used: Some(Share(permille * 1000)), ..CALM };
+        for (permille, tier) in
+            [(799, Normal), (800, Elevated), (900, Constrained), (950, Critical), (980, Emergency)]
+        {
+            check(used(permille), tier);
+        }
+        for (left, tier) in [(10_000, Normal), (9_999, Constrained), (2999, Critical), (999, Emergency)] {
+            check(Signals { forecast: within(left), ..CALM }, tier);
+        }
+        let scarce = used(870);
+        for (percent, tier) in
+            [(4, Elevated), (5, Elevated), (10, Constrained), (20, Critical), (40, Emergency)]
+        {
+            check(Signals { stall: Some(Share::percent(percent)), ..scarce }, tier);
+        }
+        for (rate, tier) in [(499, Elevated), (500, Constrained), (2000, Critical), (8000, Emergency)] {
+            check(Signals { thrash: thrash(rate), ..scarce }, tier);
+        }
+    }
+
+    #[test]
+    fn thrash_needs_the_state_as_well_as_the_rate() {
+        let used = Some(Share::percent(86));
+        for (state, tier) in [
+            (ThrashState::Healthy, Tier::Elevated),
+            (ThrashState::Thrashing, Tier::Constrained),
+            (ThrashState::Emergency, Tier::Critical),
+        ] {
+            check(Signals { used, thrash: Some(Thrash { rate: u64::MAX, state }), ..CALM }, tier);
+        }
     }
 
     #[test]
     fn strain_alone_calls_for_trimming_and_no_more() {
-        check(Signals { stall: Some(Share::ONE), thrash: Some(u64::MAX), ..CALM }, Tier::Elevated);
-        check(Signals { thrash: Some(u64::MAX), ..CALM }, Tier::Elevated);
+        check(Signals { stall: Some(Share::ONE), thrash: thrash(u64::MAX), ..CALM }, Tier::Elevated);
+        check(Signals { thrash: thrash(u64::MAX), ..CALM }, Tier::Elevated);
         let near = Signals { used: Some(Share::percent(76)), ..CALM };
-        check(Signals { thrash: Some(u64::MAX), ..near }, Tier::Constrained);
+        check(Signals { thrash: thrash(u64::MAX), ..near }, Tier::Constrained);
     }
 
     #[test]
     fn a_tier_is_left_below_its_leave_values_only() {
         let host = HostThresholds::default();
-        let at = |used, thrash| Signals { used: Some(Share::percent(used)), thrash: Some(thrash), ..CALM };
-        assert!(!at(92, 0).leaves(&host, Tier::Critical));
-        assert!(at(89, 0).leaves(&host, Tier::Critical));
-        assert!(!at(89, 1500).leaves(&host, Tier::Critical), "above 70 % of the threshold");
-        assert!(at(89, 1300).leaves(&host, Tier::Critical));
-        assert!(!Signals { used: None, ..CALM }.leaves(&host, Tier::Critical), "a gap is no calm");
+        let stays = |signals: Signals| assert!(!signals.leaves(&host, Tier::Critical), "{signals:?}");
+        let goes = |signals: Signals| assert!(signals.leaves(&host, Tier::Critical), "{signals:?}");
+        let used = |percent| Signals { used: Some(Share::percent(percent)), ..CALM };
+        stays(used(90));
+        goes(used(89));
+        stays(Signals { used: None, ..CALM });
+        stays(Signals { thrash: thrash(1400), ..used(89) });
+        goes(Signals { thrash: thrash(1399), ..used(89) });
+        stays(Signals { stall: Some(Share::percent(14)), ..used(89) });
+        goes(Signals { stall: Some(Share::percent(13)), ..used(89) });
+        goes(Signals { stall: Some(Share::ONE), ..used(70) });
+        stays(Signals { forecast: within(4499), ..used(89) });
+        goes(Signals { forecast: within(4500), ..used(89) });
+        stays(Signals { forecast: Forecast::Unknown(Unknown::Gap), ..used(89) });
+        goes(Signals { forecast: Forecast::Unknown(Unknown::Disagree), ..used(89) });
     }
 }

@@ -22,18 +22,34 @@ const PAGE: u64 = 4096;
 /// From one refault to this many major faults on, the faults are taken for refaults.
 const REFAULTS_PER_FAULT: u64 = 8;
 
-/// The larger of the present and the smoothed rate of the worst protected workload; `None` = not known.
+/// Pages per second of one workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rates {
+    /// At present.
+    pub(crate) now: u64,
+    /// Smoothed over a second.
+    pub(crate) mean: u64,
+}
+
+impl Rates {
+    /// What counts: a burst at once, and its end with some delay.
+    pub(crate) fn worst(self) -> u64 {
+        self.now.max(self.mean)
+    }
+}
+
+/// The rates of the worst protected workload; `None` = not known.
 pub(crate) fn thrash(
     config: &Config,
     state: &mut State,
     sample: &Sample,
     growth: &BTreeMap<WorkloadId, i64>,
-) -> Option<u64> {
+) -> Option<Rates> {
     let of = |(id, _, track): (&WorkloadId, _, &mut Track)| {
         let raw = rate(track, growth.get(id).copied().unwrap_or(0), sample.at)?;
-        Some(smooth(track, raw, sample.at))
+        Some(Rates { now: raw, mean: smooth(track, raw, sample.at) })
     };
-    join(roles::protected(config, sample), &mut state.workloads).filter_map(of).max()
+    join(roles::protected(config, sample), &mut state.workloads).filter_map(of).max_by_key(|r| r.worst())
 }
 
 fn rate(track: &Track, growth: i64, now: Monotonic) -> Option<u64> {
@@ -55,12 +71,13 @@ fn unexplained(faults: u64, growth: i64) -> u64 {
 }
 
 fn smooth(track: &mut Track, raw: u64, at: Monotonic) -> u64 {
-    let passed = u128::from(at.since(track.thrash_at).0);
+    // After a long time without a rate this one is no more than one of several.
+    let passed = u128::from(at.since(track.thrash_at).0.min(SMOOTHING.0));
     let weight = u128::from(SMOOTHING.0) + passed;
     let mixed = (u128::from(track.thrash) * u128::from(SMOOTHING.0) + u128::from(raw) * passed) / weight;
     track.thrash = u64::try_from(mixed).unwrap_or(u64::MAX);
     track.thrash_at = track.thrash_at.max(at);
-    raw.max(track.thrash)
+    track.thrash
 }
 
 #[cfg(test)]
@@ -99,7 +116,7 @@ mod tests {
     #[test]
     fn the_mean_remembers_a_burst() {
         let mut track = Track::default();
-        assert_eq!(smooth(&mut track, 8000, Monotonic(1_000_000_000)), 8000);
+        assert_eq!(smooth(&mut track, 8000, Monotonic(1_000_000_000)), 4000);
         assert_eq!(smooth(&mut track, 0, Monotonic(2_000_000_000)), 2000);
         assert_eq!(smooth(&mut track, 0, Monotonic(0)), 2000);
     }

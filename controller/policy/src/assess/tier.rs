@@ -3,14 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::signals::Signals;
+use super::signals::{Signal, Signals};
 use crate::config::HostThresholds;
 use crate::plan::{Evidence, Tier};
 use crate::units::{Monotonic, Span};
 
-/// Thrash that the used share does not corroborate must last this long: a burst of refaults after a
-/// good action is the sign of a recovery.
-const THRASH_SUSTAINED: Span = Span::secs(10);
+/// Since when a signal has asked for at least each tier: elevated first.
+pub type Asked = [Option<Monotonic>; 4];
 
 /// The tier and its timers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,8 +19,8 @@ pub struct TierState {
     pub tier: Tier,
     /// What put it there.
     pub because: Option<Evidence>,
-    /// Since when signals have asked for at least each tier: elevated first.
-    pub above: [Option<Monotonic>; 4],
+    /// Every signal has a dwell of its own, in this order: used share, forecast, stall, thrash.
+    pub asked: [Asked; 4],
     /// Since when nothing keeps it in this tier.
     pub below: Option<Monotonic>,
     /// Since when the tier has been at most elevated.
@@ -36,9 +35,7 @@ pub(crate) fn advance(
     at: Monotonic,
 ) -> (Tier, Option<Evidence>) {
     if signals.used.is_some() {
-        let (asked, evidence) = signals.tier(host);
-        count(state, asked, at);
-        if !up(state, host, asked, evidence, at) {
+        if !up(state, host, signals, at) {
             down(state, host, signals, at);
         }
         state.calm = (state.tier <= Tier::Elevated).then(|| state.calm.unwrap_or(at).min(at));
@@ -46,39 +43,34 @@ pub(crate) fn advance(
     (state.tier, state.because.clone())
 }
 
-fn count(state: &mut TierState, asked: Tier, at: Monotonic) {
-    for (tier, since) in Tier::ALL[1..].iter().zip(&mut state.above) {
-        *since = (asked >= *tier).then(|| since.unwrap_or(at).min(at));
+/// Enters the highest tier that any signal has asked for throughout its dwell.
+fn up(state: &mut TierState, host: &HostThresholds, signals: &Signals, at: Monotonic) -> bool {
+    let mut highest: Option<(Tier, Evidence)> = None;
+    for (signal, asked) in Signal::ALL.into_iter().zip(&mut state.asked) {
+        let claim = signals.asks(host, signal);
+        count(asked, claim.as_ref().map_or(Tier::Normal, |(tier, _)| *tier), at);
+        let Some((claimed, evidence)) = claim else { continue };
+        let held = held(asked, signal.dwell(host, claimed), at);
+        if held.is_some_and(|tier| tier > highest.as_ref().map_or(state.tier, |(tier, _)| *tier)) {
+            highest = held.map(|tier| (tier, evidence));
+        }
     }
-}
-
-/// Enters the highest tier whose dwell is over.
-fn up(
-    state: &mut TierState,
-    host: &HostThresholds,
-    asked: Tier,
-    evidence: Option<Evidence>,
-    at: Monotonic,
-) -> bool {
-    let Some(evidence) = evidence.filter(|_| asked > state.tier) else { return false };
-    let dwell = dwell(host, asked, &evidence, state.tier);
-    let held = |(tier, since): (&Tier, &Option<Monotonic>)| {
-        since.filter(|&s| *tier > state.tier && at.since(s) >= dwell).map(|_| *tier)
-    };
-    let Some(tier) = Tier::ALL[1..].iter().zip(&state.above).filter_map(held).max() else { return false };
+    let Some((tier, evidence)) = highest else { return false };
     state.tier = tier;
     state.because = Some(evidence);
     state.below = None;
     true
 }
 
-/// What can't wait does not: exhaustion within the second, or next to nothing left.
-fn dwell(host: &HostThresholds, asked: Tier, evidence: &Evidence, now: Tier) -> Span {
-    match evidence {
-        Evidence::Used { .. } | Evidence::Forecast { .. } if asked == Tier::Emergency => Span::ZERO,
-        Evidence::Thrash { .. } if now == Tier::Normal => THRASH_SUSTAINED,
-        _ => host.dwell_up,
+fn count(asked: &mut Asked, claimed: Tier, at: Monotonic) {
+    for (tier, since) in Tier::ALL[1..].iter().zip(asked) {
+        *since = (claimed >= *tier).then(|| since.unwrap_or(at).min(at));
     }
+}
+
+fn held(asked: &Asked, dwell: Span, at: Monotonic) -> Option<Tier> {
+    let lasted = |since: &Option<Monotonic>| since.is_some_and(|since| at.since(since) >= dwell);
+    Tier::ALL[1..].iter().zip(asked).rfind(|(_, since)| lasted(since)).map(|(tier, _)| *tier)
 }
 
 fn down(state: &mut TierState, host: &HostThresholds, signals: &Signals, at: Monotonic) {
@@ -92,7 +84,7 @@ fn down(state: &mut TierState, host: &HostThresholds, signals: &Signals, at: Mon
         return;
     }
     state.tier = Tier::ALL.into_iter().rev().find(|t| *t < state.tier).unwrap_or_default();
-    state.because = signals.tier(host).1.filter(|_| state.tier > Tier::Normal);
+    state.because = signals.worst(host).map(|(_, evidence)| evidence).filter(|_| state.tier > Tier::Normal);
     state.below = Some(at);
 }
 
@@ -103,7 +95,7 @@ mod tests {
     use crate::units::Share;
 
     fn used(percent: u32) -> Signals {
-        Signals { used: Some(Share::percent(percent)), ..Signals::default() }
+        Signals { used: Some(Share::percent(percent)), forecast: Forecast::NotFilling, ..Signals::default() }
     }
 
     /// Feeds `(ms, signals)` and gives the tiers.
@@ -127,6 +119,22 @@ mod tests {
         let forecast = Forecast::In { left: Span::millis(900), source: Source::Available };
         let soon = Signals { forecast, ..used(70) };
         assert_eq!(run(&[(0, soon)]), [Tier::Emergency]);
+    }
+
+    #[test]
+    fn every_signal_has_its_own_dwell() {
+        let mut host = HostThresholds::default();
+        host.dwell.forecast = Span::millis(300);
+        let within = |ms| Forecast::In { left: Span::millis(ms), source: Source::Available };
+        let tier = |state: &mut TierState, ms: u64, signals: Signals| {
+            advance(state, &host, &signals, Monotonic(ms * 1_000_000)).0
+        };
+        let (mut state, soon) = (TierState::default(), Signals { forecast: within(2000), ..used(50) });
+        assert_eq!(tier(&mut state, 0, soon), Tier::Normal);
+        assert_eq!(tier(&mut state, 200, Signals { forecast: within(2000), ..used(85) }), Tier::Normal);
+        assert_eq!(tier(&mut state, 299, Signals { forecast: within(2000), ..used(85) }), Tier::Normal);
+        assert_eq!(tier(&mut state, 300, soon), Tier::Critical);
+        assert!(matches!(state.because, Some(Evidence::Forecast { .. })));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod ladder;
 mod nearest;
 mod node;
 mod pace;
+pub mod preset;
 mod quantity;
 mod read;
 mod rules;
@@ -24,6 +25,7 @@ pub use dry_run::DryRun;
 pub use error::{ConfigError, Problem};
 pub(crate) use ladder::MOST_ACTIONS;
 pub use node::Node;
+pub use preset::{Preset, Size, SizedHost};
 pub use read::read;
 
 use serde::{Deserialize, Serialize};
@@ -35,8 +37,13 @@ use crate::units::{Bytes, Share, Span};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// When the host is how short.
+    /// Which table the thresholds are from that are not given.
+    pub preset: Preset,
+    /// When the host is how short. Until [`Config::resolve`], for the smallest hosts that the thresholds given are valid on.
     pub host: HostThresholds,
+    /// The same for hosts of every size, until it is known on which one this runs.
+    #[serde(skip)]
+    pub by_size: Vec<SizedHost>,
     /// How the rungs behave.
     pub ladder: Ladder,
     /// How often to look.
@@ -54,7 +61,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            preset: Preset::Default,
             host: HostThresholds::default(),
+            by_size: SizedHost::all(Preset::Default),
             ladder: Ladder::default(),
             pace: Pace::default(),
             workloads: Vec::new(),
@@ -78,12 +87,56 @@ pub struct HostThresholds {
     pub critical: Threshold,
     /// Emergency.
     pub emergency: Threshold,
-    /// A signal must hold this long before the tier goes up (forecast and used share of emergency: at once).
-    pub dwell_up: Span,
+    /// How long each signal must hold before the tier goes up.
+    pub dwell: Dwell,
+    /// How far the signals other than the used share must be back before a tier may be left.
+    pub leave: Leave,
     /// All signals must be below their leave values this long before the tier goes down, one tier at a time.
     pub dwell_down: Span,
+    /// When the protected are taken to thrash.
+    pub thrash: ThrashRates,
     /// Bytes kept back: exhaustion is when only this much is left.
     pub reserve: Bytes,
+}
+
+/// How long each signal must ask for a tier before that is entered. Forecast and used share of emergency count at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dwell {
+    /// Used share.
+    pub used: Span,
+    /// Forecast.
+    pub forecast: Span,
+    /// Stall.
+    pub stall: Span,
+    /// Thrash, where memory is short by another signal as well.
+    pub thrash: Span,
+}
+
+/// Leave values as shares of the threshold that was crossed. The used share has its own in each tier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Leave {
+    /// Forecast: one and more, since it falls when it gets worse.
+    pub forecast: Share,
+    /// Stall.
+    pub stall: Share,
+    /// Thrash.
+    pub thrash: Share,
+}
+
+/// When refaults and major faults of the protected are taken for thrash. The rates are those of the tiers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ThrashRates {
+    /// Pages per second below which nobody thrashes.
+    pub healthy: u64,
+    /// How long a rate must last where no other signal says that memory is short.
+    pub sustained: Span,
+    /// How long the rate must be healthy before it is over.
+    pub recovery: Span,
+    /// The smoothed rate, as a share of the threshold of critical, that corroborates a panic.
+    pub panic_mean: Share,
 }
 
 /// The signals of one tier; the worst signal decides.
@@ -97,28 +150,31 @@ pub struct Threshold {
     pub forecast: Option<Span>,
     /// Stall of protected workloads at which it is entered.
     pub stall: Share,
-    /// Refaults + major faults per second of protected workloads at which it is entered.
+    /// Refaults + major faults per second of protected workloads at which it is entered. Elevated has none of its own.
     pub thrash: Option<u64>,
 }
 
 impl Default for HostThresholds {
     fn default() -> Self {
-        let tier = |used, leave, forecast, stall, thrash| Threshold {
-            used: Share::percent(used),
-            leave: Share::percent(leave),
-            forecast,
-            stall: Share::percent(stall),
-            thrash,
-        };
-        Self {
-            elevated: tier(80, 75, None, 5, None),
-            constrained: tier(90, 85, Some(Span::secs(10)), 10, Some(500)),
-            critical: tier(95, 90, Some(Span::secs(3)), 20, Some(2000)),
-            emergency: tier(98, 95, Some(Span::secs(1)), 40, Some(8000)),
-            dwell_up: Span::millis(100),
-            dwell_down: Span::secs(5),
-            reserve: Bytes::ZERO,
-        }
+        Preset::Default.thresholds(Size::Small)
+    }
+}
+
+impl Default for Dwell {
+    fn default() -> Self {
+        HostThresholds::default().dwell
+    }
+}
+
+impl Default for Leave {
+    fn default() -> Self {
+        HostThresholds::default().leave
+    }
+}
+
+impl Default for ThrashRates {
+    fn default() -> Self {
+        HostThresholds::default().thrash
     }
 }
 

@@ -7,10 +7,11 @@ use super::host::host;
 use super::ladder::ladder;
 use super::node::Node;
 use super::pace::pace;
+use super::preset::{Preset, Size, SizedHost};
 use super::rules::{contradictions, rule};
-use super::scalar::Whole;
+use super::scalar::{OneOf, Whole};
 use super::section::{Section, within};
-use super::{Config, Rule};
+use super::{Config, HostThresholds, Rule};
 
 /// A signed 32-bit number, the scale of a Kubernetes `PriorityClass`.
 pub(super) const PRIORITY: Whole = Whole(i32::MIN as i128, i32::MAX as i128);
@@ -26,7 +27,9 @@ pub fn read(tree: &Node) -> Result<Config, Vec<ConfigError>> {
 }
 
 fn config(root: &mut Section<'_>) -> Config {
-    let host = root.section("host", host);
+    let mut preset = Preset::Default;
+    root.set("preset", &mut preset, &OneOf(&Preset::ALL));
+    let (host, by_size) = hosts(root, preset);
     let ladder = root.section("ladder", ladder);
     let pace = root.section("pace", pace);
     let mut protect_priority = Config::default().protect_priority;
@@ -37,7 +40,23 @@ fn config(root: &mut Section<'_>) -> Config {
     if root.clean() {
         contradictions(root, &workloads, &ladder);
     }
-    Config { host, ladder, pace, workloads, protect_priority, admission, daemon }
+    Config { preset, host, by_size, ladder, pace, workloads, protect_priority, admission, daemon }
+}
+
+/// The section `host` over the preset's table for every size. It is wrong where it is wrong on hosts of every size;
+/// what is right on some is refused on the others, when the size is known.
+fn hosts(root: &mut Section<'_>, preset: Preset) -> (HostThresholds, Vec<SizedHost>) {
+    root.expect("host");
+    let of = |size| root.again("host", |section| host(section, preset.thresholds(size)));
+    let by_size: Vec<_> = Size::ALL.into_iter().map(|size| SizedHost { size, host: of(size) }).collect();
+    match by_size.iter().find_map(|sized| sized.host.as_ref().ok()) {
+        Some(host) => (host.clone(), by_size),
+        None => {
+            let first = by_size.first().and_then(|sized| sized.host.as_ref().err());
+            root.blame(first.cloned().unwrap_or_default());
+            (preset.thresholds(Size::Small), by_size)
+        }
+    }
 }
 
 /// Reads a priority into its place.

@@ -85,6 +85,28 @@ impl<'a> Section<'a> {
         within(self.path_of(key), node, self.errors, read)
     }
 
+    /// Reads a section that has been read before onto other defaults; its mistakes are for the caller.
+    pub(super) fn again<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> Result<T, Errors> {
+        let node = self.entries.iter().find(|(name, _)| name == key).map_or(&Node::Null, |(_, node)| node);
+        let mut errors = Errors::new();
+        let value = within(self.path_of(key), node, &mut errors, read);
+        if errors.is_empty() { Ok(value) } else { Err(errors) }
+    }
+
+    /// Takes over mistakes found elsewhere.
+    pub(super) fn blame(&mut self, errors: Errors) {
+        self.errors.extend(errors);
+    }
+
+    /// Says that a key is known that is read by other means.
+    pub(super) fn expect(&mut self, key: &'static str) {
+        self.known.push(key);
+    }
+
     /// Reads a key as a section that may be left out.
     pub(super) fn optional<T>(
         &mut self,

@@ -41,13 +41,13 @@ fn nothing_written_is_the_default() {
 #[test]
 fn every_unit_is_understood() {
     let config = read(&tree(serde_json::json!({
-        "host": {"reserve": "1.5GiB", "dwell_up": 0, "emergency": {"forecast": "none", "used": "97.5%"}},
+        "host": {"reserve": "1.5GiB", "dwell": {"stall": 0}, "emergency": {"forecast": "none", "used": "97.5%"}},
         "ladder": {"rungs": ["kill", "trim"], "floor_margin": "500MB", "hold": "2m"},
         "daemon": {"listen": "none", "journal": "none"},
     })))
     .unwrap();
     assert_eq!(config.host.reserve, Bytes::mib(1536));
-    assert_eq!(config.host.dwell_up, Span::ZERO);
+    assert_eq!((config.host.dwell.stall, config.host.dwell.used), (Span::ZERO, Span::millis(100)));
     assert_eq!((config.host.emergency.forecast, config.host.emergency.used), (None, Share(975_000)));
     assert_eq!(config.ladder.rungs, [Rung::Trim, Rung::Kill]);
     assert_eq!(config.ladder.floor_margin, Bytes(500_000_000));
@@ -75,7 +75,7 @@ refuses!(unknown_key, {"ladder": {"reclaim-step": "1MiB"}}, "ladder.reclaim-step
 refuses!(
     unknown_word,
     {"colour": 1},
-    "colour: unknown key, known here are host, ladder, pace, protect_priority, workloads, admission, daemon"
+    "colour: unknown key, known here are preset, host, ladder, pace, protect_priority, workloads, admission, daemon"
 );
 refuses!(
     unit_missing,
