@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use plimsoll_policy::config::DryRun;
+use plimsoll_policy::config::{DryRun, memory};
+use plimsoll_policy::units::Bytes;
 
 const EXIT_CODES: &str = "Exit status:
   0  done
@@ -23,7 +24,8 @@ const STATUS_EXAMPLES: &str = "Examples:
 
 const CONFIG_EXAMPLES: &str = "Examples:
   plimsoll config default > /etc/plimsoll/plimsoll.yaml
-  plimsoll config validate /etc/plimsoll/plimsoll.yaml";
+  plimsoll config validate /etc/plimsoll/plimsoll.yaml
+  plimsoll config effective /etc/plimsoll/plimsoll.yaml --memory 512GiB";
 
 /// Keeps a machine that serves models above the memory line.
 #[derive(Debug, Parser)]
@@ -205,7 +207,7 @@ pub(crate) enum Command {
         #[arg(long)]
         controller: u32,
     },
-    /// Print the documented default configuration, or check one
+    /// Print the documented default configuration, check one, or say what results from one
     #[command(subcommand, after_help = CONFIG_EXAMPLES)]
     Config(ConfigCommand),
     /// Print completions for a shell
@@ -215,10 +217,23 @@ pub(crate) enum Command {
     },
 }
 
+fn size(text: &str) -> Result<Bytes, &'static str> {
+    memory(text).filter(|size| *size > Bytes::ZERO).ok_or("expected an amount of memory, like 64MiB or 8GiB")
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print the documented default, which is also the manual
     Default,
+    /// Print the thresholds that result on this host from preset, size of memory and what the file gives
+    Effective {
+        /// The file; without one, the default
+        #[arg(env = "PLIMSOLL_CONFIG")]
+        file: Option<PathBuf>,
+        /// As if the host had this much memory, like 64GiB
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        memory: Option<Bytes>,
+    },
     /// Check a file, and name every mistake in it
     Validate {
         /// The file

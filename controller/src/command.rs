@@ -1,7 +1,7 @@
 //! The sub-commands, between their arguments and the library.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,10 +11,11 @@ use plimsoll::exec::Exec;
 use plimsoll::ledger::Ledger;
 use plimsoll::ledger::release;
 use plimsoll::simulate::{self, Simulation};
-use plimsoll::{config, exec, report, run};
+use plimsoll::{config, exec, report, run, sense};
 use plimsoll_model::fleet::{self, Fleet, Policy};
 use plimsoll_policy::config::{Config, DryRun, advise};
 use plimsoll_policy::sample;
+use plimsoll_policy::units::Bytes;
 
 use crate::cli::{Cli, ConfigFile, ExecArgs, Preference, SimulateArgs, SwapKind};
 
@@ -25,8 +26,18 @@ fn load(file: &ConfigFile) -> Result<Config> {
     }
 }
 
+/// The configuration as it is on this host.
+fn load_here(file: &ConfigFile) -> Result<Config> {
+    let path = file.config.as_deref().unwrap_or(Path::new("default"));
+    Ok(config::resolve(path, load(file)?, total_memory()?)?)
+}
+
+fn total_memory() -> Result<Bytes> {
+    sense::node::total_memory().context("cannot read how much memory there is")
+}
+
 pub(crate) fn run(file: &ConfigFile, dry_run: Option<DryRun>) -> Result<()> {
-    let mut config = load(file)?;
+    let mut config = load_here(file)?;
     // What is dry by the configuration may be named by the argument anew: it is the last word.
     config.ladder.dry_run = dry_run.unwrap_or(config.ladder.dry_run);
     Ok(run::run(&config)?)
@@ -129,6 +140,13 @@ pub(crate) fn validate(file: &Path) -> Result<()> {
     let config = config::load(file)?;
     print(&format!("{} is valid\n", file.display()))?;
     advise(&config).into_iter().try_for_each(|advice| print(&format!("note: {advice}\n")))
+}
+
+pub(crate) fn effective(file: Option<PathBuf>, memory: Option<Bytes>) -> Result<()> {
+    let total = memory.map_or_else(total_memory, Ok)?;
+    let path = file.clone().unwrap_or_else(|| "default".into());
+    let config = config::resolve(&path, load(&ConfigFile { config: file })?, total)?;
+    print(&config::effective(&config, total))
 }
 
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<()> {

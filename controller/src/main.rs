@@ -39,6 +39,7 @@ fn obey(command: Command) -> anyhow::Result<()> {
         Command::Status { workload, json, url } => command::status(workload.as_deref(), json, &url),
         Command::Config(ConfigCommand::Default) => command::print(config::DEFAULT),
         Command::Config(ConfigCommand::Validate { file }) => command::validate(&file),
+        Command::Config(ConfigCommand::Effective { file, memory }) => command::effective(file, memory),
         Command::Completions { shell } => command::completions(shell),
     }
 }

@@ -136,8 +136,34 @@ fn run_and_exec_say_the_same_of_a_bad_configuration() {
     {
         let output = plimsoll(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(stderr(&output).contains("colour: unknown key, known here are host,"), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("colour: unknown key, known here are preset, host,"),
+            "{}",
+            stderr(&output)
+        );
     }
+}
+
+#[test]
+fn what_results_on_a_host_is_shown_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, b"preset: aggressive\nhost:\n  critical: { used: 93.5% }\n");
+    let effective = |size| plimsoll(&["config", "effective", path.to_str().unwrap(), "--memory", size]);
+    let output = effective("32GiB");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("# 2GiB left\n  critical: { used: 93.5%, leave: 89%,"), "{said}");
+    let output = effective("512GiB");
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(
+        said.contains("has a mistake on hosts of 256GiB and more:\n  host.critical.used: has to be above"),
+        "{said}"
+    );
+    assert_eq!(effective("much").status.code(), Some(2));
+    let output = plimsoll(&["config", "validate", path.to_str().unwrap()]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("note: on hosts of 256GiB and more it is refused: host.critical.used"), "{said}");
 }
 
 #[test]

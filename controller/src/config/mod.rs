@@ -1,12 +1,16 @@
 //! Reads the configuration file. What it may say is decided by `plimsoll_policy::config`; here are the file and its YAML.
 
+mod effective;
 mod yaml;
+
+pub use effective::effective;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use plimsoll_policy::config::{Config, ConfigError, read};
+use plimsoll_policy::config::{Config, ConfigError, Size, read};
+use plimsoll_policy::units::Bytes;
 
 /// The documented default, which is also the manual.
 pub const DEFAULT: &str = include_str!("../../../manifests/plimsoll.yaml");
@@ -45,6 +49,18 @@ pub enum LoadError {
         /// The parser's words, with line, column and the lines around it.
         error: String,
     },
+    /// What the file says is right on some hosts and not on this one.
+    #[error(
+        "configuration {} has {} on hosts {size}:{}", path.display(), counted(errors.len()), listed(errors)
+    )]
+    WrongHere {
+        /// Its path.
+        path: PathBuf,
+        /// The size of this host.
+        size: Size,
+        /// Every contradiction between what is given and what the preset has for hosts of this size.
+        errors: Vec<ConfigError>,
+    },
     /// The file is YAML, and what it says is wrong.
     #[error("configuration {} has {}:{}", path.display(), counted(errors.len()), listed(errors))]
     Wrong {
@@ -66,6 +82,15 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
         offset: error.utf8_error().valid_up_to(),
     })?;
     parse(path, &text)
+}
+
+/// The configuration as it is on a host with this much memory; `path` is what errors call it.
+///
+/// # Errors
+/// Every contradiction between the thresholds given and those of the preset.
+pub fn resolve(path: &Path, config: Config, total: Bytes) -> Result<Config, LoadError> {
+    let here = |errors| LoadError::WrongHere { path: path.to_owned(), size: Size::of(total), errors };
+    config.resolve(total).map_err(here)
 }
 
 /// Checks the text of a configuration; `path` is what errors call it.
@@ -101,6 +126,25 @@ mod tests {
     #[test]
     fn the_shipped_default_is_the_default() {
         assert_eq!(parse(Path::new("default"), DEFAULT).unwrap(), Config::default());
+    }
+
+    /// The thresholds in the manual are commented out, since the preset has them.
+    #[test]
+    fn the_thresholds_shown_are_those_of_a_small_host() {
+        let shown: Vec<String> = DEFAULT
+            .lines()
+            .filter_map(|line| line.strip_prefix("  #")?.split_once(": ").map(|_| line))
+            .map(|line| line.replacen('#', "", 1))
+            .filter(|line| !line.starts_with("   "))
+            .collect();
+        let keys =
+            ["elevated", "constrained", "critical", "emergency", "dwell", "leave", "dwell_down", "thrash"];
+        assert_eq!(
+            shown.iter().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect::<Vec<_>>(),
+            keys
+        );
+        let config = parse(Path::new("shown"), &format!("host:\n{}\n", shown.join("\n"))).unwrap();
+        assert_eq!(config.host, Config::default().host);
     }
 
     /// The examples in the manual are commented out; what is shown there has to be true all the same.

@@ -13,6 +13,8 @@ pub(super) fn tree(text: &str) -> Result<Node, String> {
         // `no`, `off` and `0755` are text to whoever writes them as a name.
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
+        // Nobody here reads them, and a parser that keeps them refuses long ones.
+        emit_comments: false,
     };
     serde_saphyr::from_str_with_options::<Tree>(text, options).map(|Tree(node)| node).map_err(|error| {
         let words = error.to_string();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use plimsoll_policy::assess::thrashing::ThrashState;
 use plimsoll_policy::units::{Bytes, Share, Span};
 
 use super::status::{HostStatus, Status, TotalsStatus, WorkloadStatus};
@@ -44,14 +45,23 @@ fn host(host: &HostStatus, out: &mut String) -> std::fmt::Result {
     let facts = [
         host.used_ratio.map(|ratio| format!("{} used", percent(ratio))),
         host.headroom_bytes.map(|bytes| format!("{} headroom", Bytes(bytes))),
-        host.forecast_seconds.map(|left| format!("exhausted in {}", duration(left))),
+        forecast(host),
         host.stall_ratio.map(|ratio| format!("protected wait {} of the time", percent(ratio))),
+        (host.thrash > ThrashState::Healthy).then(|| format!("protected fault: {}", host.thrash)),
         (host.age_seconds > 5.0)
             .then(|| format!("seen {} ago: the control loop stands still", duration(host.age_seconds))),
     ];
     let facts: Vec<String> = facts.into_iter().flatten().collect();
     writeln!(out, "           {}", facts.join(", "))?;
     host.gaps.iter().try_for_each(|gap| writeln!(out, "           not read: {gap}"))
+}
+
+fn forecast(host: &HostStatus) -> Option<String> {
+    let why = host.forecast.as_deref().unwrap_or_default();
+    match host.forecast_seconds {
+        Some(left) => Some(format!("exhausted in {} by {why}", duration(left))),
+        None => (!why.is_empty()).then(|| format!("no forecast: {why}")),
+    }
 }
 
 fn totals(totals: &TotalsStatus, out: &mut String) -> std::fmt::Result {

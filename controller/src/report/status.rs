@@ -1,5 +1,6 @@
 //! What `/status` says: one JSON object for programs, which `plimsoll status` also shows to people.
 
+use plimsoll_policy::assess::thrashing::ThrashState;
 use plimsoll_policy::config::DryRun;
 use plimsoll_policy::plan::{Act, ActResult, Evidence, Tier, Wanted};
 use plimsoll_policy::sample::{Preference, Rung, Workload, WorkloadId};
@@ -46,8 +47,14 @@ pub struct HostStatus {
     pub headroom_bytes: Option<u64>,
     /// Until exhaustion at the present growth.
     pub forecast_seconds: Option<f64>,
+    /// What the forecast was made from, or why there is none; absent where memory does not fill.
+    #[serde(default)]
+    pub forecast: Option<String>,
     /// Share of time that the protected wait for memory, 0 to 1.
     pub stall_ratio: Option<f64>,
+    /// What the faults of the protected amount to.
+    #[serde(default)]
+    pub thrash: ThrashState,
     /// Readings that failed in the last pass.
     pub gaps: Vec<String>,
 }
@@ -167,7 +174,9 @@ fn host(age_seconds: f64, record: &Record) -> HostStatus {
         used_ratio: now.used.map(ratio),
         headroom_bytes: now.headroom.map(|bytes| bytes.0),
         forecast_seconds: now.forecast.left().map(Span::as_secs_f64),
+        forecast: now.forecast.why().map(Into::into),
         stall_ratio: now.stall.map(ratio),
+        thrash: now.thrash,
         gaps: record.sample.gaps.iter().map(|gap| format!("{}: {}", gap.what, gap.why)).collect(),
     }
 }

@@ -12,6 +12,15 @@ use rustix::io::pread;
 
 use super::parse;
 
+/// The memory of this host. It is asked for before anything else: the thresholds depend on it.
+///
+/// # Errors
+/// When `/proc/meminfo` can't be read.
+pub fn total_memory() -> io::Result<Bytes> {
+    let meminfo = procfs::Meminfo::current().map_err(io::Error::other)?;
+    Ok(Bytes(meminfo.mem_total))
+}
+
 /// The files of `/proc` that describe memory, held open.
 #[derive(Debug)]
 pub struct Node {

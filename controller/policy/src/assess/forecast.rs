@@ -84,6 +84,20 @@ impl Forecast {
     }
 }
 
+impl Forecast {
+    /// What it was made from, or why there is none, in words; `None` where memory does not fill.
+    #[must_use]
+    pub const fn why(&self) -> Option<&'static str> {
+        match self {
+            Self::In { source, .. } => Some(source.name()),
+            Self::Unknown(Unknown::FewReadings) => Some("too few readings"),
+            Self::Unknown(Unknown::Gap) => Some("readings are missing"),
+            Self::Unknown(Unknown::Disagree) => Some("the readings go back and forth"),
+            Self::NotFilling => None,
+        }
+    }
+}
+
 impl Source {
     /// What falls or grows, in words.
     #[must_use]

@@ -30,13 +30,18 @@ pub fn advise(config: &Config) -> Vec<String> {
             "ladder.rungs lacks kill: when nothing gentler is left, the kernel's OOM killer decides".into(),
         );
     }
+    for sized in &config.by_size {
+        let errors = sized.host.as_ref().err().into_iter().flatten();
+        advice.extend(errors.map(|error| format!("on hosts {} it is refused: {error}", sized.size)));
+    }
     advice
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Find, Rule};
+    use super::super::{Find, Node, Rule, read};
     use super::*;
+    use crate::units::Bytes;
 
     fn with(priorities: &[i32]) -> Vec<String> {
         let rule = |priority: &i32| Rule {
@@ -46,6 +51,23 @@ mod tests {
             ..Rule::default()
         };
         advise(&Config { workloads: priorities.iter().map(rule).collect(), ..Config::default() })
+    }
+
+    #[test]
+    fn what_is_refused_on_hosts_of_another_size_is_noted() {
+        let tree = |text: &str| {
+            Node::Map(vec![("critical".into(), Node::Map(vec![("used".into(), Node::Text(text.into()))]))])
+        };
+        let config =
+            |text| read(&Node::Map(vec![("host".into(), tree(text))])).expect("valid on small hosts");
+        let notes = |text| {
+            advise(&config(text)).into_iter().filter(|n| n.starts_with("on hosts")).collect::<Vec<_>>()
+        };
+        let note = "on hosts of 256GiB and more it is refused: host.critical.used: has to be above that of constrained";
+        assert_eq!(notes("96%"), [note]);
+        assert_eq!(notes("97.5%"), [""; 0]);
+        assert!(config("96%").resolve(Bytes::mib(1 << 20)).is_err());
+        assert!(config("96%").resolve(Bytes::mib(1 << 10)).is_ok());
     }
 
     #[test]

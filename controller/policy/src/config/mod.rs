@@ -26,6 +26,7 @@ pub use error::{ConfigError, Problem};
 pub(crate) use ladder::MOST_ACTIONS;
 pub use node::Node;
 pub use preset::{Preset, Size, SizedHost};
+pub use quantity::bytes as memory;
 pub use read::read;
 
 use serde::{Deserialize, Serialize};

@@ -23,8 +23,9 @@ const TIME: [(&str, u64); 5] =
 /// Units of a share, in parts per million. A fraction such as 0.8 is refused: one way to write a thing is enough.
 const SHARE: [(&str, u64); 1] = [("%", 10_000)];
 
-/// `8GiB`, `500MB`, `1.5 TiB`.
-pub(super) fn bytes(text: &str) -> Option<Bytes> {
+/// An amount of memory as people write it: `8GiB`, `500MB`, `1.5 TiB`. A number needs a unit.
+#[must_use]
+pub fn bytes(text: &str) -> Option<Bytes> {
     number(text, &MEMORY).map(Bytes)
 }
 

@@ -103,10 +103,10 @@ fn it_makes_room_for_itself_at_a_keyframe() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.jsonl");
     let mut pen = pen(&path, 2);
-    pen.write(0, &keyframe(0, 12_000));
+    pen.write(0, &keyframe(0, 10_000));
     pen.write(1, &record(1, 500));
     assert!(!pen.counts.wanted.load(Ordering::Relaxed));
-    pen.write(2, &record(2, 1000));
+    pen.write(2, &record(2, 1800));
     assert!(pen.counts.wanted.load(Ordering::Relaxed), "the file is nearly full");
     pen.write(3, &keyframe(3, 1));
     pen.write(4, &record(4, 1));

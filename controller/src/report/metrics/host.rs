@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use plimsoll_policy::assess::thrashing::ThrashState;
 use plimsoll_policy::plan::{Assessment, Tier};
 use plimsoll_policy::units::{Share, Span};
 use prometheus_client::metrics::MetricType::{Counter, Gauge};
@@ -52,6 +53,13 @@ pub(super) const FAMILIES: &[Family] = &[
         samples: |state, out| {
             with(state, |now| now.thrash_per_second.map_or(Ok(()), |rate| out.whole(HOST, rate)))
         },
+    },
+    Family {
+        name: "plimsoll_thrash_state",
+        help: "1 for the state that the faults of protected workloads amount to. Emergency or panic: the protected do \
+               little but fault; give them more memory.",
+        kind: Gauge,
+        samples: |state, out| with(state, |now| out.states(HOST, "state", &ThrashState::ALL, &now.thrash)),
     },
     Family {
         name: "plimsoll_deficit_bytes",

@@ -1,5 +1,6 @@
 //! The status as people see it.
 
+use plimsoll_policy::assess::thrashing::ThrashState;
 use plimsoll_policy::config::DryRun;
 use plimsoll_policy::plan::Tier;
 use plimsoll_policy::sample::{Preference, Rung};
@@ -47,7 +48,9 @@ fn status() -> Status {
             used_ratio: Some(0.961),
             headroom_bytes: Some(40 << 20),
             forecast_seconds: Some(2.5),
+            forecast: Some("MemAvailable".into()),
             stall_ratio: Some(0.0),
+            thrash: ThrashState::Thrashing,
             gaps: vec!["memory.stat: EIO".into()],
         }),
         workloads: vec![
@@ -65,7 +68,7 @@ fn status() -> Status {
 const EXPECTED: &str = "\
 plimsoll   0.1.0, protecting, up 1h 2m, guardian 812
 host       critical (96.1% used, threshold 95%)
-           96.1% used, 40MiB headroom, exhausted in 2.5s, protected wait 0% of the time
+           96.1% used, 40MiB headroom, exhausted in 2.5s by MemAvailable, protected wait 0% of the time, protected fault: thrashing
            not read: memory.stat: EIO
 so far     7400 passes, 0 changes of tier, 3 actions, 96MiB freed, 0 kills
 
