@@ -157,13 +157,18 @@ fn what_results_on_a_host_is_shown_or_refused() {
     assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
     assert!(
-        said.contains("has a mistake on hosts of 256GiB and more:\n  host.critical.used: has to be above"),
+        said.contains(
+            "has a mistake on hosts of 256GiB and more:\n  host.critical.leave: is 95%, which has to be below"
+        ),
         "{said}"
     );
     assert_eq!(effective("much").status.code(), Some(2));
     let output = plimsoll(&["config", "validate", path.to_str().unwrap()]);
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("note: on hosts of 256GiB and more it is refused: host.critical.used"), "{said}");
+    assert!(
+        said.contains("note: on hosts of 256GiB and more it is refused: host.critical.leave: is 95%"),
+        "{said}"
+    );
 }
 
 #[test]
