@@ -7,6 +7,7 @@ mod role;
 mod tenant;
 
 use plimsoll_policy::config::Config;
+use plimsoll_policy::units::Bytes;
 
 use crate::machine::{Hardware, MIB, Machine, Swap};
 use random::Random;
@@ -68,7 +69,9 @@ impl Fleet {
         let total_mib = self.memory_mib(&mut random);
         let mut machine = self.machine(total_mib, &mut random);
         machine.watched = policy.config.is_some();
-        machine.config = policy.config.clone().unwrap_or_default();
+        let config = policy.config.clone().unwrap_or_default();
+        // Where the daemon would refuse to start, since what is given does not fit the size, it goes on as on a small host.
+        machine.config = config.clone().resolve(Bytes::mib(total_mib)).unwrap_or(config);
         let roles = roles(&mut random);
         let tenants = roles.iter().enumerate().map(|(n, &role)| {
             Tenant::new(n, role, total_mib, Random::new(self.seed, (number << 8) + 1 + n as u64))

@@ -63,9 +63,10 @@ mod tests {
         let notes = |text| {
             advise(&config(text)).into_iter().filter(|n| n.starts_with("on hosts")).collect::<Vec<_>>()
         };
-        let note = "on hosts of 256GiB and more it is refused: host.critical.used: has to be above that of constrained";
+        let note = "on hosts of 256GiB and more it is refused: \
+                    host.critical.leave: is 97.5%, which has to be below `used`, 96%";
         assert_eq!(notes("96%"), [note]);
-        assert_eq!(notes("97.5%"), [""; 0]);
+        assert_eq!(notes("97.8%"), [""; 0]);
         assert!(config("96%").resolve(Bytes::mib(1 << 20)).is_err());
         assert!(config("96%").resolve(Bytes::mib(1 << 10)).is_ok());
     }
