@@ -34,8 +34,6 @@ pub struct Tenant {
     deaths: u32,
     /// Work after which a job is done, in microseconds.
     job_us: u64,
-    /// Time waited in the present second.
-    waited_us: u64,
 }
 
 /// MiB.
@@ -67,7 +65,6 @@ impl Tenant {
             born_ms: 0,
             deaths: 0,
             job_us: 0,
-            waited_us: 0,
         }
     }
 
@@ -77,16 +74,10 @@ impl Tenant {
         machine.processes.get(self.id.as_ref()?).filter(|p| !p.dead)
     }
 
-    /// Work that a kill now would throw away, in microseconds: jobs keep nothing of what they did.
-    pub(crate) fn unsaved(&self, machine: &Machine) -> u64 {
-        let jobs = matches!(self.role, Role::Batch | Role::Pinned);
-        self.process(machine).filter(|_| jobs).map_or(0, |p| p.work_us)
-    }
-
-    /// Takes note of time waited; gives that of the whole second where it ends.
-    pub(crate) fn waited(&mut self, us: u64, second_ends: bool) -> Option<u64> {
-        self.waited_us += us;
-        second_ends.then(|| std::mem::take(&mut self.waited_us))
+    /// Whether a death throws away all that it did: jobs keep nothing of it.
+    #[must_use]
+    pub const fn loses_work(&self) -> bool {
+        matches!(self.role, Role::Batch | Role::Pinned)
     }
 
     /// Takes note of a death: the supervisor will start it again.

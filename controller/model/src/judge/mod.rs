@@ -1,5 +1,6 @@
 //! Runs a machine of the fleet and judges what was done there, with all that the model knows and the policy can't.
 
+mod books;
 mod passes;
 mod tally;
 
@@ -8,12 +9,15 @@ use plimsoll_policy::sample::{Rung, Sample, WorkloadId};
 
 use crate::fleet::{Death, Fleet, Node, Policy, Role};
 use crate::machine::{Machine, Process};
+use books::Books;
 use passes::Passes;
 
 pub use tally::Tally;
 
 /// A kill is held against what would have come without it in this time.
 const HORIZON_MS: u64 = 60_000;
+/// A copy of the machine is kept that is no older than this.
+const CHECKPOINT_MS: u64 = 10_000;
 /// That is bad where the protected wait longer than this in it: one per cent.
 const BEARABLE_US: u64 = HORIZON_MS * 1000 / 100;
 /// What one gets who is killed while a lower one has this part of the memory: as much as it takes to leave an emergency.
@@ -50,30 +54,45 @@ pub fn judge(
     let mut node = fleet.node(number, policy);
     let mut tally = Tally { machines: 1, ..Tally::default() };
     let mut passes = Passes::default();
+    let mut books = Books::default();
+    let mut checkpoint = node.clone();
     while node.machine.now_ms < duration_ms {
-        let before = node.clone();
+        let begun = node.machine.now_ms;
+        if begun >= checkpoint.machine.now_ms + CHECKPOINT_MS {
+            checkpoint.clone_from(&node);
+        }
         let ooms = node.machine.oom.len();
         let deaths = node.slice(|sample, pass| {
             passes.look(sample, pass);
             look(sample, pass);
         });
         for id in std::mem::take(&mut passes.kills) {
-            let event = killed(&before, &id, &mut tally);
+            let event = killed(&again(&checkpoint, begun), &id, &mut tally);
             tell(&node.machine, event);
         }
         for name in &node.machine.oom[ooms..] {
             tell(&node.machine, Event::Oom { name: name.clone() });
         }
         for (tenant, _) in deaths.iter().filter(|(_, death)| *death == Death::Oom) {
-            oom(&before, *tenant, &mut tally);
+            oom(&again(&checkpoint, begun), *tenant, &mut tally);
         }
-        account(&mut node, &before, &mut tally);
+        books.take(&node, &deaths, begun, &mut tally);
     }
     tally.time_us = node.machine.now_ms * 1000;
     tally.passes = passes.count;
     tally.findings = passes.findings;
     tally.flaps = passes.flaps;
     tally
+}
+
+/// The machine as it was at a moment, by living through the last seconds again: that is dearer than a copy of it, but most seconds
+/// are never asked for.
+fn again(checkpoint: &Node, now_ms: u64) -> Node {
+    let mut node = checkpoint.clone();
+    while node.machine.now_ms < now_ms {
+        node.slice(|_, _| ());
+    }
+    node
 }
 
 /// Judges a kill that was decided in the slice that began as `before`.
@@ -120,55 +139,19 @@ fn is_needless(before: &Node, id: &WorkloadId) -> bool {
     let Some(process) = other.machine.processes.get_mut(id) else { return false };
     process.spec.rungs.retain(|&rung| rung != Rung::Kill);
     let end = other.machine.now_ms + HORIZON_MS;
-    let (kills, mut stall) = (other.machine.killed.len(), 0);
+    let (kills, begun) = (other.machine.killed.len(), waited(&other));
     while other.machine.now_ms < end {
-        let former = other.clone();
         let deaths = other.slice(|_, _| ());
-        stall += stalled(&former, &other);
-        if !deaths.is_empty() || other.machine.killed.len() > kills || stall > BEARABLE_US {
+        let stalled = waited(&other).saturating_sub(begun) > BEARABLE_US;
+        if !deaths.is_empty() || other.machine.killed.len() > kills || stalled {
             return false;
         }
     }
     true
 }
 
-/// How long protected services waited between two moments.
-fn stalled(before: &Node, after: &Node) -> u64 {
-    let services = after.tenants.iter().filter(|t| t.role == Role::Service);
-    services.filter_map(|t| Some(since(t.id.as_ref()?, before, after, |p| p.psi_us))).sum()
-}
-
-/// What a cumulative figure of a process came to between two moments.
-fn since(id: &WorkloadId, before: &Node, after: &Node, of: impl Fn(&Process) -> u64) -> u64 {
-    let at = |node: &Node| node.machine.processes.get(id).map_or(0, &of);
-    at(after).saturating_sub(at(before))
-}
-
-/// Adds up the slice that began as `before`.
-fn account(node: &mut Node, before: &Node, tally: &mut Tally) {
-    let passed = (node.machine.now_ms - before.machine.now_ms) * 1000;
-    let second_ends = node.machine.now_ms / 1000 > before.machine.now_ms / 1000;
-    for n in 0..node.tenants.len() {
-        let (former, tenant) = (&before.tenants[n], &node.tenants[n]);
-        let id = tenant.id.as_ref().or(former.id.as_ref());
-        let figure = |of: fn(&Process) -> u64| id.map_or(0, |id| since(id, before, node, of));
-        if tenant.role == Role::Service {
-            let stall = if tenant.down { 0 } else { figure(|p| p.psi_us) };
-            let down = if tenant.down { passed } else { 0 };
-            tally.stall_us += stall;
-            tally.down_us += down;
-            tally.served_us += passed;
-            let of_second = node.tenants[n].waited(stall + down, second_ends);
-            of_second.into_iter().for_each(|us| tally.second(us));
-        } else if tenant.role.is_expendable() {
-            tally.wanted_us += if id.is_some() || tenant.down { passed } else { 0 };
-            tally.done_us += figure(|p| p.work_us);
-            let lost = if tenant.id.is_none() && tenant.down { former.unsaved(&before.machine) } else { 0 };
-            tally.done_us = tally.done_us.saturating_sub(lost);
-        }
-    }
-    for process in node.machine.processes.values() {
-        tally.frozen_us += if process.frozen { passed } else { 0 };
-        tally.throttled_us += if process.high.is_some() { passed } else { 0 };
-    }
+/// How long protected services have waited so far. None of them dies where this matters.
+fn waited(node: &Node) -> u64 {
+    let services = node.tenants.iter().filter(|t| t.role == Role::Service);
+    services.filter_map(|t| Some(t.process(&node.machine)?.psi_us)).sum()
 }
