@@ -5,7 +5,7 @@ mod passes;
 mod tally;
 
 use plimsoll_policy::pass::Pass;
-use plimsoll_policy::sample::{Rung, Sample, WorkloadId};
+use plimsoll_policy::sample::{Preference, Rung, Sample, WorkloadId};
 
 use crate::fleet::{Death, Fleet, Node, Policy, Role};
 use crate::machine::{Machine, Process};
@@ -103,7 +103,7 @@ fn killed(before: &Node, id: &WorkloadId, tally: &mut Tally) -> Event {
     let instead = lower_one(machine, id).map(|p| p.spec.name.clone());
     let victim = machine.processes.get(id);
     let priority = victim.map_or(0, |p| p.spec.priority);
-    let untouchable = victim.is_some_and(|p| p.spec.preference == plimsoll_policy::sample::Preference::Omit);
+    let untouchable = victim.is_some_and(|p| p.spec.preference == Preference::Omit);
     tally.kills += 1;
     tally.needless += u64::from(needless);
     tally.wrong += u64::from(instead.is_some());
@@ -127,7 +127,8 @@ fn lower_one<'m>(machine: &'m Machine, victim: &WorkloadId) -> Option<&'m Proces
     let rank = |p: &Process| (p.spec.preference, p.spec.priority);
     let enough = victim.anon.min(machine.total / ENOUGH_PART);
     machine.processes.values().find(|p| {
-        let may = p.spec.rungs.contains(&Rung::Kill) && !p.dead && p.dies_at.is_none();
+        let open = p.spec.preference != Preference::Omit && p.spec.priority < machine.config.protect_priority;
+        let may = open && p.spec.rungs.contains(&Rung::Kill) && !p.dead && p.dies_at.is_none();
         may && rank(p) < rank(victim) && p.anon >= enough
     })
 }

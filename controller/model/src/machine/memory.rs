@@ -58,7 +58,8 @@ impl Tick<'_> {
         }
         let anon = self.throttled(i, wants.anon);
         self.all[i].anon += self.allocate(i, anon);
-        let got = self.allocate(i, wants.file);
+        let file = self.charged(i, wants.file);
+        let got = self.allocate(i, file);
         let process = &mut *self.all[i];
         process.file += got;
         if matches!(process.habit, Habit::Load { .. }) {
@@ -101,7 +102,8 @@ impl Tick<'_> {
         if wanted == 0 {
             return;
         }
-        let got = self.allocate(i, wanted);
+        let charged = self.charged(i, wanted);
+        let got = self.allocate(i, charged);
         let process = &mut *self.all[i];
         process.file += got;
         process.refaults += got;
@@ -116,7 +118,8 @@ impl Tick<'_> {
         if wanted == 0 {
             return;
         }
-        let got = self.allocate(i, wanted);
+        let charged = self.charged(i, wanted);
+        let got = self.allocate(i, charged);
         let process = &mut *self.all[i];
         process.anon += got;
         process.refaults_anon += got;
@@ -133,7 +136,8 @@ impl Tick<'_> {
         if over == 0 {
             return wanted;
         }
-        let freed = self.swap_out(i, over.min(self.swap_step));
+        let dropped = if self.hardware.balanced { self.drop_file(i, over, 0) } else { 0 };
+        let freed = dropped + self.swap_out(i, (over - dropped).min(self.swap_step));
         let process = &mut *self.all[i];
         if wanted > 0 || freed > 0 {
             process.high_events += 1;
@@ -142,6 +146,11 @@ impl Tick<'_> {
             process.steal += freed / PAGE;
         }
         wanted.min(freed.max(128 * 1024 * TICK_MS / 1000))
+    }
+
+    /// What comes back to a workload counts against its limit too.
+    fn charged(&mut self, i: usize, wanted: u64) -> u64 {
+        if wanted > 0 && self.hardware.balanced { self.throttled(i, wanted) } else { wanted }
     }
 
     /// Takes up to `wanted` bytes, of what is free or by reclaim.

@@ -65,7 +65,7 @@ impl Tick<'_> {
         }
     }
 
-    fn drop_file(&mut self, i: usize, wanted: u64, keep: u64) -> u64 {
+    pub(crate) fn drop_file(&mut self, i: usize, wanted: u64, keep: u64) -> u64 {
         let process = &mut *self.all[i];
         let taken = wanted.min(process.file.saturating_sub(keep)).min(self.may_drop);
         process.file -= taken;
