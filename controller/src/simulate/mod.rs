@@ -146,3 +146,44 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn simulation(threads: usize, machines: std::ops::Range<u64>) -> Simulation {
+        let config = Some(plimsoll_policy::config::Config::default());
+        Simulation {
+            fleet: Fleet::default(),
+            machines,
+            duration: Duration::from_secs(400),
+            policies: vec![Policy::kernel(), Policy { name: "default".into(), config }],
+            threads: NonZeroUsize::new(threads),
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_does_not_matter() {
+        let (one, three) = (simulation(1, 0..4).run(), simulation(3, 0..4).run());
+        assert_eq!(one, three);
+        assert_eq!(one.tallies.iter().map(|t| t.machines).collect::<Vec<_>>(), [4, 4]);
+        let mut halves = simulation(2, 0..2).run().tallies;
+        for (sum, more) in halves.iter_mut().zip(simulation(2, 2..4).run().tallies) {
+            sum.add(&more);
+        }
+        assert_eq!(halves, one.tallies, "every machine is its own");
+    }
+
+    #[test]
+    fn the_table_has_a_column_for_each_policy() {
+        let simulation = simulation(2, 2..3);
+        let outcome = simulation.run();
+        let text = render(&simulation, &outcome);
+        let head: Vec<&str> = text.lines().next().unwrap_or_default().split_whitespace().collect();
+        assert_eq!(head, ["none", "default"]);
+        assert!(text.lines().all(|line| !line.ends_with(' ')));
+        let json = serde_json::to_value(Report::new(&simulation, &outcome)).unwrap_or_default();
+        assert_eq!(json["policies"][1]["policy"], "default");
+        assert_eq!(json["policies"][0]["passes"], 0);
+    }
+}

@@ -14,6 +14,8 @@ const LONGEST_MS: u64 = 300_000;
 const LIVED_MS: u64 = 600_000;
 /// A day, over which the requests of a service rise and fall.
 const DAY_MS: u64 = 86_400_000;
+/// Some threads that touch new pages get no further than this, in MiB/s.
+const FASTEST: u64 = 4096;
 
 /// One tenant.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +118,8 @@ impl Tenant {
         let process = machine.entry(&id);
         process.spec.preference = self.role.preference();
         process.oom_score_adj = self.role.oom_score_adj();
+        // Not everybody's readings fail at the same time.
+        process.reads = self.random.between(0, 10_000);
         process.hot = self.role.hot();
         process.habit = self.first_habit(model);
         // What has a model has to load it before it serves.
@@ -151,7 +155,7 @@ impl Tenant {
         if self.random.once_in(600) {
             self.next_ms = now + self.random.between(10_000, 60_000);
             let spike = self.random.part(total, 20, 100);
-            return Some(Habit::Seek { rate: total / 40, to: most + spike });
+            return Some(Habit::Seek { rate: (total / 40).min(FASTEST), to: most + spike });
         }
         self.next_ms = now + self.random.between(1000, 4000);
         let load = (day(now + self.born_phase()) + self.random.between(0, 300)).min(1000);
@@ -205,7 +209,7 @@ impl Tenant {
             (self.random.between(60_000, 900_000), base)
         };
         self.next_ms = now + wait;
-        Some(Habit::Seek { rate: (total / 10).clamp(64, 8192), to })
+        Some(Habit::Seek { rate: (total / 10).clamp(64, FASTEST), to })
     }
 
     fn scan(&mut self, now: u64) -> Option<Habit> {
@@ -236,7 +240,12 @@ impl Sizes {
     fn draw(role: Role, total: u64, random: &mut Random) -> Self {
         let part = |random: &mut Random, (least, most)| random.part(total, least, most);
         let mut parts = |model, base, most, rate| {
-            (part(random, model), part(random, base), part(random, most), part(random, rate).clamp(8, 8192))
+            (
+                part(random, model),
+                part(random, base),
+                part(random, most),
+                part(random, rate).clamp(8, FASTEST / 2),
+            )
         };
         let none = (0, 0);
         let (model, base, most, rate) = match role {

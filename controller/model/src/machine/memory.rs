@@ -11,6 +11,9 @@ use super::{PAGE, TICK_MS};
 /// Microseconds in a tick.
 pub(crate) const TICK_US: u64 = TICK_MS * 1000;
 
+/// Memory of a NUMA node.
+const NODE: u64 = 128 << 30;
+
 /// The machine during one tick, with all processes side by side.
 pub(crate) struct Tick<'a> {
     pub(crate) hardware: &'a Hardware,
@@ -22,7 +25,7 @@ pub(crate) struct Tick<'a> {
     pub(crate) swap_free: u64,
     /// Bytes that swap takes in a tick when one cgroup is reclaimed.
     pub(crate) swap_step: u64,
-    /// Bytes that the kernel's own reclaim may still drop and swap in this tick.
+    /// Bytes that whoever reclaims may still drop in this tick, and that all together may still swap.
     pub(crate) may_drop: u64,
     pub(crate) may_swap: u64,
     /// Whether somebody had to reclaim for himself.
@@ -41,12 +44,15 @@ impl Tick<'_> {
             }
         }
         if self.hardware.kswapd && self.free < self.marks.low {
+            // There is one for each node of the machine.
+            self.may_drop = per_tick(self.hardware.drop) * (self.total / NODE).max(1);
             self.reclaim(self.marks.high - self.free);
         }
     }
 
     fn live(&mut self, i: usize) {
         let begun = self.all[i].psi_us;
+        self.may_drop = per_tick(self.hardware.drop);
         if self.all[i].drops(self.now) {
             let start = self.all[i].start;
             self.give_back(i, start);

@@ -20,7 +20,7 @@ impl Tick<'_> {
         let (drop_budget, swap_budget) = (self.may_drop, self.may_swap);
         let mut freed = 0;
         let mut stage = 0;
-        while stage < 4 && freed < lacking {
+        while stage < 4 && freed < lacking && self.may_drop > 0 {
             let (left, from) = (lacking - freed, self.spare(stage));
             for i in 0..self.all.len() {
                 let still = lacking.saturating_sub(freed);
