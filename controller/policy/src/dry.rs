@@ -15,7 +15,7 @@ use crate::lint::Before;
 use crate::pass::decided;
 use crate::plan::{Evidence, Finding, Plan, Tier, Would};
 use crate::sample::{Rung, Sample, Trigger, WorkloadId};
-use crate::state::State;
+use crate::state::{State, Track};
 use crate::units::Span;
 
 /// Where a dry rung would do, nothing harsher is done in its place for so long: what is really put on a rung has about as
@@ -94,13 +94,15 @@ fn note(
     sample: &Sample,
     plan: &mut Plan,
 ) {
-    for (id, entry) in &mut plan.workloads {
-        let Some(track) = state.workloads.get_mut(id) else { continue };
+    let spoken_of =
+        |(id, track): &(&WorkloadId, &mut Track)| track.would.is_some() || wants.contains_key(*id);
+    for (id, track) in state.workloads.iter_mut().filter(spoken_of) {
+        let real = plan.workloads[id].rung;
         let over = sample.at.since(track.would_at) >= config.ladder.hold;
-        if track.would.as_ref().is_some_and(|old| over || old.rung <= entry.rung) {
+        if track.would.as_ref().is_some_and(|old| over || old.rung <= real) {
             track.would = None;
         }
-        if let Some((rung, evidence)) = wants.get(id).filter(|(rung, _)| *rung > entry.rung) {
+        if let Some((rung, evidence)) = wants.get(id).filter(|(rung, _)| *rung > real) {
             let old = track.would.as_ref().map_or(Rung::Free, |old| old.rung);
             if *rung > old {
                 state.action = state.action.saturating_add(1);
@@ -111,6 +113,8 @@ fn note(
                 track.would_at = sample.at;
             }
         }
-        entry.would.clone_from(&track.would);
+        if track.would.is_some() {
+            plan.workloads.entry(id.clone()).or_default().would.clone_from(&track.would);
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! What a pass concluded and wants: tier, wanted end state of every workload, evidence, findings, outcomes.
 
+mod wants;
+
 use std::collections::BTreeMap;
+
+pub use wants::Wants;
 
 use serde::{Deserialize, Serialize};
 
@@ -339,8 +343,8 @@ impl Gate {
 /// The wanted end state of the node. It leaves no choice to execution.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Every workload of the sample.
-    pub workloads: BTreeMap<WorkloadId, Wanted>,
+    /// What is wanted of every workload of the sample.
+    pub workloads: Wants,
     /// The kernel's brake.
     pub gate: Gate,
     /// How long the next sample may wait if nothing happens.

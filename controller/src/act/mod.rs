@@ -139,11 +139,9 @@ impl Actor {
             kill: Look { enough, deadline: ladder.kill_deadline },
         };
         let mut outcomes = self.ancestors.grant(plan, &self.ledger);
-        for (id, wanted) in &plan.workloads {
+        for (id, workload) in &sample.workloads {
             let Some(mut hand) = self.hands.remove(id) else { continue };
-            if let Some(workload) = sample.workloads.get(id) {
-                self.differences(&mut hand, wanted, workload, looks, &mut outcomes);
-            }
+            self.differences(&mut hand, &plan.workloads[id], workload, looks, &mut outcomes);
             self.hands.insert(id.clone(), hand);
         }
         outcomes

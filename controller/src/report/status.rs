@@ -182,9 +182,8 @@ fn host(age_seconds: f64, record: &Record) -> HostStatus {
 }
 
 fn workloads(record: &Record) -> Vec<WorkloadStatus> {
-    let nothing = Wanted::default();
     let one = |(id, seen): (&WorkloadId, &Workload)| {
-        let wanted = record.plan.workloads.get(id).unwrap_or(&nothing);
+        let wanted = &record.plan.workloads[id];
         let growth = record.assessment.growth.get(id).copied().unwrap_or(0);
         WorkloadStatus {
             cgroup: id.path.to_string(),

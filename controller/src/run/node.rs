@@ -236,8 +236,9 @@ impl Node {
             tracing::info!(tier.from = %self.tier, tier.to = %tier, "host tier changed");
             self.tier = tier;
         }
-        for (id, wanted) in &plan.workloads {
-            let from = self.rungs.get(id).copied().unwrap_or_default();
+        let let_go = self.rungs.keys().filter(|id| !plan.workloads.contains_key(*id));
+        for id in plan.workloads.keys().chain(let_go) {
+            let (from, wanted) = (self.rungs.get(id).copied().unwrap_or_default(), &plan.workloads[id]);
             if from != wanted.rung {
                 let because = said(&wanted.evidence);
                 tracing::info!(

@@ -20,8 +20,8 @@ const DROP: u64 = 1024 * MIB;
 impl Machine {
     pub(super) fn apply(&mut self, plan: &Plan) {
         let now = self.now_ms;
-        for (id, wanted) in &plan.workloads {
-            let Some(process) = self.processes.get_mut(id).filter(|p| !p.dead) else { continue };
+        for (id, process) in self.processes.iter_mut().filter(|(_, p)| !p.dead) {
+            let wanted = &plan.workloads[id];
             process.high = wanted.high.map(|h| h.0);
             process.low = wanted.low.map_or(0, |l| l.0);
             match (wanted.frozen, process.frozen_at) {

@@ -25,7 +25,10 @@ pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
     let budget = |id| budgets.get(id).map(|asked| asked.budget);
     let (ladder, at) = (&turn.config.ladder, turn.at());
     let of = |id, track| Wanted { reclaim: budget(id), ..wanted(track, ladder, at) };
-    plan.workloads = turn.tracked().map(|(id, _, t)| (id.clone(), of(id, t))).collect();
+    let spoken_of = turn
+        .tracked()
+        .filter(|(.., t)| t.held.action > 0 || t.held.rung > Rung::Free || t.held.low.is_some());
+    plan.workloads = spoken_of.map(|(id, _, t)| (id.clone(), of(id, t))).collect();
     for (id, Taken { expected, refused }) in std::mem::take(&mut turn.taken) {
         if let Some(wanted) = plan.workloads.get_mut(&id) {
             (wanted.expected, wanted.refused) = (Some(expected), refused);

@@ -23,9 +23,6 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
             findings.push(fatal(Some(id), 4, format!("memory.high {high} is below the floor of {floor}")));
         }
     }
-    for id in case.sample.workloads.keys().filter(|id| !plan.workloads.contains_key(*id)) {
-        findings.push(fatal(Some(id), 5, "a workload that the plan leaves out".into()));
-    }
 }
 
 fn mismatch(wanted: &Wanted) -> Option<&'static str> {

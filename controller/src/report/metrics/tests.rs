@@ -45,7 +45,7 @@ fn record(at: u64) -> Record {
             ..Assessment::default()
         },
         plan: Plan {
-            workloads: [(id(), Wanted { rung: Rung::Trim, ..Wanted::default() })].into(),
+            workloads: [(id(), Wanted { rung: Rung::Trim, ..Wanted::default() })].into_iter().collect(),
             ..Plan::default()
         },
         findings: Vec::new(),

@@ -126,9 +126,8 @@ fn each(
     samples: impl Fn(&mut Samples<'_>, Labels<'_>, &Workload, &Wanted) -> fmt::Result,
 ) -> fmt::Result {
     let Some((_, record)) = &state.last else { return Ok(()) };
-    let nothing = Wanted::default();
     for (id, seen) in &record.sample.workloads {
-        let wanted = record.plan.workloads.get(id).unwrap_or(&nothing);
+        let wanted = &record.plan.workloads[id];
         samples(out, &[("workload", &seen.spec.name)], seen, wanted)?;
     }
     Ok(())
