@@ -18,6 +18,8 @@ const PROGRAM: Span = Span::secs(24 * 3600);
 const MOST: Share = Share::percent(200);
 /// From the decision to the first signal: another look and a busy machine. No outcome has this in it.
 const DECISION: Span = Span::millis(100);
+/// A reclaim that takes this long is broken off.
+const GIVEN_UP: Span = Span::secs(2);
 /// Rest after a fruitless reclaim; doubles with each further one.
 const REST: Span = Span::millis(500);
 /// It doubles at most this often.
@@ -185,6 +187,9 @@ impl Learned {
     /// A reclaim of so much freed so much: of a running workload, of a throttled or of a frozen one.
     pub(crate) fn reclaimed(&mut self, rung: Rung, asked: Bytes, freed: Bytes, took: Span, now: Monotonic) {
         let Some(ratio) = Share::of(freed.0.min(asked.0), asked.0) else { return };
+        // Where time ran out, it is the speed that was too low; what would have come is not known.
+        let known = self.on(rung, now).worth.ratio.min(Share::ONE);
+        let ratio = if took >= GIVEN_UP && freed < asked { known } else { ratio };
         let outcome = Worth { ratio, per_second: speed(freed, took), lag: Span::ZERO };
         let experience = match rung {
             Rung::Throttle => &mut self.throttle,
@@ -287,6 +292,13 @@ mod tests {
         learned.reclaimed(Rung::Trim, mib(64), mib(32), Span::secs(1), NOW);
         assert_eq!(worth(&learned, Rung::Trim, NOW), (62, 74, 0));
         assert_eq!(learned.on(Rung::Trim, NOW).observations, 2);
+    }
+
+    #[test]
+    fn a_slow_device_is_slow_and_not_fruitless() {
+        let mut learned = Learned::default();
+        learned.reclaimed(Rung::Trim, mib(64), mib(20), Span::secs(2), NOW);
+        assert_eq!(worth(&learned, Rung::Trim, NOW), (100, 105, 0));
     }
 
     #[test]

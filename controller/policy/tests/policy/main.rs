@@ -7,6 +7,7 @@ mod behaviour;
 mod calm;
 mod dry;
 mod invariants;
+mod planner;
 mod properties;
 mod scenarios;
 mod stories;
