@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use plimsoll_policy::config::{DryRun, memory};
-use plimsoll_policy::units::Bytes;
+use plimsoll_policy::config::{DryRun, memory, time};
+use plimsoll_policy::units::{Bytes, Span};
 
 const EXIT_CODES: &str = "Exit status:
   0  done
@@ -13,6 +14,7 @@ const EXIT_CODES: &str = "Exit status:
   2  the arguments or the configuration are wrong
   3  this host lacks what is required; `plimsoll check` says what
   4  the daemon can't be reached
+  5  there is no room for what `exec --needs` asked for
 
 Logs go to stderr; PLIMSOLL_LOG sets the level (error, warn, info, debug, trace).";
 
@@ -55,6 +57,7 @@ const RUN_EXAMPLES: &str = "Examples:
 
 const EXEC_EXAMPLES: &str = "Examples:
   plimsoll exec --name chat --priority 1000 -- vllm serve /models/chat
+  plimsoll exec --name chat --needs 6GiB --needs-at-least 4GiB --wait 2m -- vllm serve /models/chat
   plimsoll exec --name nightly --priority -10 -- python3 batch.py";
 
 const SIMULATE_EXAMPLES: &str = "Examples:
@@ -140,11 +143,26 @@ pub(crate) struct ExecArgs {
     /// Whether it may be a victim at all
     #[arg(long, value_enum, default_value_t)]
     pub(crate) preference: Preference,
+    /// Start it only if the daemon grants it so much memory, like 6GiB; the command finds what was granted in
+    /// PLIMSOLL_GRANTED_BYTES
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) needs: Option<Bytes>,
+    /// Make do with so much if there is no room for more
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "needs")]
+    pub(crate) needs_at_least: Option<Bytes>,
+    /// Wait so long for room, like 2m; at most 1h
+    #[arg(long, value_name = "TIME", value_parser = wait, requires = "needs")]
+    pub(crate) wait: Option<Duration>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let wait = time(text).filter(|wait| *wait <= Span::secs(3600));
+    wait.map(Duration::from).ok_or_else(|| "expected a time of at most 1h, like 30s or 2m".into())
 }
 
 /// Whether a workload may be a victim.

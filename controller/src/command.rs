@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use plimsoll::check::{self, HostPaths};
-use plimsoll::exec::Exec;
+use plimsoll::exec::{Exec, Needs};
 use plimsoll::ledger::Ledger;
 use plimsoll::ledger::release;
 use plimsoll::simulate::{self, Simulation};
@@ -44,14 +44,18 @@ pub(crate) fn run(file: &ConfigFile, dry_run: Option<DryRun>) -> Result<()> {
 }
 
 pub(crate) fn exec(arguments: ExecArgs) -> Result<()> {
-    let ExecArgs { name, priority, preference, file, command } = arguments;
+    let ExecArgs { name, priority, preference, needs, needs_at_least, wait, file, command } = arguments;
     let preference = match preference {
         Preference::None => sample::Preference::None,
         Preference::Avoid => sample::Preference::Avoid,
         Preference::Omit => sample::Preference::Omit,
     };
+    let needs = needs.map(|needs| Needs {
+        sizes: [needs].into_iter().chain(needs_at_least.filter(|least| *least < needs)).collect(),
+        wait: wait.unwrap_or_default(),
+    });
     let daemon = load(&file)?.daemon;
-    match exec::exec(&Exec { name, priority, preference, command }, &daemon)? {}
+    match exec::exec(&Exec { name, priority, preference, needs, command }, &daemon)? {}
 }
 
 pub(crate) fn simulate(arguments: &SimulateArgs) -> Result<()> {

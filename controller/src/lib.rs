@@ -3,6 +3,7 @@
 pub mod act;
 pub mod check;
 pub mod config;
+pub mod control;
 pub mod exec;
 pub mod guardian;
 pub mod ledger;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use plimsoll::check::CheckError;
 use plimsoll::config::{self, LoadError};
+use plimsoll::control::client::AskError;
 use plimsoll::exec::ExecError;
 use plimsoll::guardian;
 use plimsoll::report::ClientError;
@@ -50,8 +51,19 @@ fn status(error: &anyhow::Error) -> u8 {
     match error {
         error if error.is::<LoadError>() => 2,
         error if matches!(error.downcast_ref(), Some(ExecError::Name(_))) => 2,
+        error if let Some(ExecError::Admission { source, .. }) = error.downcast_ref() => asked(source),
         _ if lacks => 3,
         error if error.is::<ClientError>() => 4,
         _ => 1,
+    }
+}
+
+/// Why there was no room, or no answer.
+fn asked(error: &AskError) -> u8 {
+    match error {
+        AskError::Refused(_) => 5,
+        AskError::Off => 2,
+        AskError::Unreachable { .. } | AskError::Silent(_) => 4,
+        AskError::Runtime(_) => 1,
     }
 }

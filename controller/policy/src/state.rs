@@ -11,7 +11,7 @@ use crate::history::Trend;
 use crate::learned::{Learned, Rest};
 use crate::plan::{Evidence, Gate, Would};
 use crate::sample::{Rung, WorkloadId};
-use crate::units::{Bytes, Monotonic};
+use crate::units::{Bytes, Monotonic, is_default};
 
 /// What the policy remembers. The default is that of a start: no history, nothing held.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,7 @@ pub struct State {
     /// Since when no signal has asked for a brake, whatever the tier still is.
     pub quiet: Option<Monotonic>,
     /// Reservations.
+    #[serde(skip_serializing_if = "is_default")]
     pub admission: Desk,
 }
 
@@ -80,6 +81,7 @@ pub struct Track {
     /// `memory.events` `high`.
     pub high_events: Trend,
     /// `memory.events` `oom_kill`, when it was last read.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
     /// `pgscan`, pages.
     pub scan: Trend,

@@ -3,6 +3,7 @@
 //! Memory stays charged to the cgroup that a process was in when it touched it, so a model has to be *started* in
 //! its cgroup: we join it and become the command.
 
+mod admission;
 pub mod xattrs;
 
 use std::convert::Infallible;
@@ -20,6 +21,10 @@ use cgroups_rs::fs::hierarchies::V2;
 use plimsoll_policy::config::Daemon;
 use plimsoll_policy::sample::Preference;
 
+pub use self::admission::Needs;
+use crate::control::client::AskError;
+use crate::sense::discover::cgroup_of;
+
 /// What to start, and what it is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exec {
@@ -29,6 +34,8 @@ pub struct Exec {
     pub priority: i32,
     /// Whether it may be touched.
     pub preference: Preference,
+    /// The memory that it needs, if there is to be room for it before it is started.
+    pub needs: Option<Needs>,
     /// The command and its arguments.
     pub command: Vec<OsString>,
 }
@@ -58,6 +65,15 @@ pub enum ExecError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// There is no room for it, or nobody who could say.
+    #[error("{name} was not started")]
+    Admission {
+        /// The name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: AskError,
+    },
     /// The command could not be run.
     #[error("can't run {command:?}")]
     Run {
@@ -69,7 +85,7 @@ pub enum ExecError {
     },
 }
 
-/// Makes the cgroup, joins it and becomes the command. Returns only when that failed.
+/// Makes the cgroup, joins it, asks for room and becomes the command. Returns only when that failed.
 ///
 /// # Errors
 /// [`ExecError`].
@@ -80,15 +96,29 @@ pub fn exec(exec: &Exec, daemon: &Daemon) -> Result<Infallible, ExecError> {
     if fs::read_to_string(path.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1")) {
         return Err(ExecError::Taken { name: exec.name.clone(), path });
     }
+    let from = cgroup_of(std::process::id().cast_signed());
     join(exec, daemon, &relative, &path).map_err(|source| ExecError::Cgroup {
         path: path.clone(),
         root: daemon.cgroup_root.clone(),
         source,
     })?;
+    let granted = admission::ask(exec.needs.as_ref(), daemon).map_err(|source| {
+        leave(daemon, from.as_deref(), &path);
+        ExecError::Admission { name: exec.name.clone(), source }
+    })?;
     let (program, arguments) = exec.command.split_first().expect("the command line asks for at least one");
-    let source = Command::new(program).args(arguments).exec();
+    let source = Command::new(program).args(arguments).envs(granted).exec();
     // Nothing lives in it: an empty cgroup would look like a workload that ended.
+    leave(daemon, from.as_deref(), &path);
     Err(ExecError::Run { command: program.clone(), source })
+}
+
+/// Goes back to where it came from. What fails here is tidied up by the daemon.
+fn leave(daemon: &Daemon, from: Option<&str>, path: &Path) {
+    let back = Path::new(&daemon.cgroup_root).join(from.unwrap_or_default()).join("cgroup.procs");
+    if fs::write(back, "0").is_ok() {
+        let _ = fs::remove_dir(path);
+    }
 }
 
 fn join(

@@ -15,6 +15,7 @@ use crate::act::react::Reaction;
 use crate::act::worker::Workers;
 use crate::act::{Actor, protect};
 use crate::check::{self, Capability, Host, HostPaths};
+use crate::control::{self, Asked, Listening};
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
@@ -31,6 +32,8 @@ pub(super) struct Parts {
     pub(super) node: Node,
     pub(super) inbox: Inbox,
     pub(super) discovered: Receiver<Discovery>,
+    pub(super) asked: Receiver<Asked>,
+    pub(super) control: Option<Listening>,
     pub(super) minimum: protect::OwnMinimum,
     pub(super) oom: SharedOomOrder,
 }
@@ -80,8 +83,12 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let oom = Arc::new(Mutex::new(oom));
     let discovered = start_discovery(config, own, Arc::clone(&oom))
         .map_err(io_error("can't start the discovery thread"))?;
+    let (desk, asked) = control::desk();
+    let root = Path::new(&config.daemon.cgroup_root);
+    let path = control::path(&config.daemon);
+    let control = path.map(|path| control::listen(&path, desk, root)).transpose()?;
     tracing::info!(workloads = node.workloads(), "watching");
-    Ok(Parts { node, inbox, discovered, minimum, oom })
+    Ok(Parts { node, inbox, discovered, asked, control, minimum, oom })
 }
 
 /// Refuses a host on which nothing can be protected, and says once what is missing on another.

@@ -1,6 +1,7 @@
 //! `plimsoll run`: one select, one trigger, one pass.
 
 mod build;
+mod callers;
 mod gate;
 mod node;
 
@@ -15,11 +16,13 @@ use plimsoll_policy::sample::Trigger;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use self::build::Parts;
 use self::node::Node;
 use crate::act::mail::Inbox;
+use crate::control::Asked;
 use crate::ledger::LedgerError;
 use crate::sense::discover::Discovery;
 
@@ -35,6 +38,9 @@ pub enum RunError {
     /// HTTP or the journal can't be had.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
+    /// The control socket can't be had.
+    #[error(transparent)]
+    Control(#[from] crate::control::ControlError),
     /// Something else of the system.
     #[error("{what}")]
     Io {
@@ -65,8 +71,9 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .build()
         .map_err(io_error("can't start the runtime"))?;
     runtime.block_on(async {
-        let Parts { mut node, inbox, discovered, minimum, oom } = build::build(config)?;
-        let result = watch(&mut node, &inbox, discovered).await;
+        let Parts { mut node, inbox, discovered, asked, control, minimum, oom } = build::build(config)?;
+        let result = watch(&mut node, &inbox, discovered, asked).await;
+        drop(control);
         // No order is told after this, so what is released stays released.
         oom.lock().unwrap_or_else(PoisonError::into_inner).take();
         node.shut_down();
@@ -81,7 +88,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 async fn watch(
     node: &mut Node,
     inbox: &Inbox,
-    mut discovered: tokio::sync::mpsc::Receiver<Discovery>,
+    mut discovered: Receiver<Discovery>,
+    mut asked: Receiver<Asked>,
 ) -> Result<(), RunError> {
     let mut stop = Stop::listen()?;
     let bell = listen(inbox).map_err(io_error("can't listen to the reaction thread"))?;
@@ -111,6 +119,15 @@ async fn watch(
                     continue;
                 }
                 trigger = Trigger::Workloads;
+            }
+            Some(call) = asked.recv() => {
+                node.take_call(call);
+                trigger = Trigger::Request;
+                // Clients can make no more passes than pressure can.
+                next = next.min(last + node.busy());
+                if next > Instant::now() {
+                    continue;
+                }
             }
             () = sleep_until(next) => {}
         }

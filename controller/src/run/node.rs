@@ -13,9 +13,11 @@ use plimsoll_policy::state::State;
 use plimsoll_policy::units::Monotonic;
 
 use super::RunError;
+use super::callers::Callers;
 use super::gate::Gatekeeper;
 use crate::act::Actor;
 use crate::act::mail::{Inbox, Message};
+use crate::control::Asked;
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
@@ -42,6 +44,7 @@ pub(super) struct Node {
     state: State,
     keeper: Option<Keeper>,
     news: News,
+    callers: Callers,
     refused: Vec<String>,
     dropped: u64,
     tier: Tier,
@@ -81,6 +84,7 @@ impl Node {
             state: State::default(),
             keeper: None,
             news: News::default(),
+            callers: Callers::default(),
             refused: Vec::new(),
             dropped: 0,
             tier: Tier::Normal,
@@ -174,6 +178,18 @@ impl Node {
         trigger
     }
 
+    /// Takes a client's call into the next sample.
+    pub(super) fn take_call(&mut self, asked: Asked) {
+        let request = self.callers.take(asked);
+        tracing::debug!(?request, "a client asks");
+        self.news.requests.push(request);
+    }
+
+    /// The least time between two passes that clients can bring about.
+    pub(super) fn busy(&self) -> Duration {
+        self.config.pace.busy.into()
+    }
+
     /// A dead guardian is replaced; a dead reaction thread ends the daemon.
     pub(super) fn check_threads(&mut self) -> Result<(), RunError> {
         if self.actor.reaction().is_dead() {
@@ -196,6 +212,7 @@ impl Node {
         let Pass { state, assessment, plan, findings } =
             step(&self.config, std::mem::take(&mut self.state), &sample);
         self.state = state;
+        self.callers.tell(&plan.answers);
         self.say(assessment.tier, &plan);
         self.complain(&findings);
         if let Some(probes) = &mut self.probes {

@@ -40,6 +40,8 @@ pub enum Reply {
         /// It lasts so long without a heartbeat.
         ttl: Span,
     },
+    /// What was held is held no longer.
+    Released,
     /// There is no such reservation, or it belongs to somebody else.
     NoSuchReservation,
     /// The reported lack of memory was taken note of.

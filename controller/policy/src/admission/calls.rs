@@ -1,12 +1,12 @@
 //! The calls that need no room: they are obeyed in the order in which they came, before anything is granted.
 
-use super::answer::Reply;
+use super::answer::{Reason, Reply};
 use super::desk::{Reservation, Stage, Waiting};
 use super::request::{Call, Caller, Request};
 use super::settle::workload_of;
 use super::{Session, queue};
 use crate::sample::{Sample, WorkloadId};
-use crate::units::{Bytes, Span};
+use crate::units::Bytes;
 
 impl Session<'_> {
     pub(super) fn obey(&mut self) {
@@ -42,16 +42,29 @@ impl Session<'_> {
                 r.promised = r.promised.min(*measured);
             })),
             Call::Heartbeat { id } => Some(self.with(request, *id, |_| {})),
-            Call::Release { id } => Some(self.with(request, *id, |r| r.stage = Stage::Released)),
+            Call::Release { id } => Some(self.release(request, *id)),
             Call::Withdraw { ticket } => {
                 self.withdraw(*ticket);
-                Some(Reply::Done { unsettled: Bytes::ZERO, ttl: Span::ZERO })
+                Some(Reply::Released)
             }
-            Call::ReportOom { cgroup } => {
-                let path = workload_of(self.sample, cgroup).map_or(cgroup, |(id, _)| id).path.clone();
-                Some(Reply::Learned { margin: self.desk.failed(&path, 1, self.sample.at) })
-            }
+            Call::ReportOom { cgroup } => Some(self.learn(request, cgroup)),
         }
+    }
+
+    fn release(&mut self, request: &Request, id: u64) -> Reply {
+        let Some(reservation) = self.find(&request.caller, id) else { return Reply::NoSuchReservation };
+        reservation.stage = Stage::Released;
+        Reply::Released
+    }
+
+    /// Of workloads only: whoever has many cgroups could fill what is remembered.
+    fn learn(&mut self, request: &Request, cgroup: &WorkloadId) -> Reply {
+        let known = workload_of(self.sample, cgroup).map(|(id, _)| id);
+        if known.is_none() && request.caller != Caller::Root {
+            return Reply::Refused(self.vacancy.refusal(Reason::Stranger, Bytes::ZERO, Bytes::ZERO));
+        }
+        let path = known.map_or(&cgroup.path, |id| &id.path);
+        Reply::Learned { margin: self.desk.failed(path, 1, self.sample.at) }
     }
 
     /// Does something to the caller's own reservation, which is also a sign of life until it is committed.

@@ -83,7 +83,7 @@ impl Session<'_> {
             until: at + ttl,
             ttl,
             detached: wants.detached,
-            lived: false,
+            lived: wants.populated,
         });
         self.vacancy.reserved = self.vacancy.reserved + promised;
         self.say(*ticket, Reply::Granted { id, bytes: size, promised, ttl });

@@ -82,6 +82,8 @@ pub struct Reserve {
     pub current: Bytes,
     /// Its priority; counts where the sample does not know the holder.
     pub priority: i32,
+    /// Whether it had processes in it: once it has none, there is nobody to use what was reserved.
+    pub populated: bool,
     /// How long the reservation lasts without a heartbeat; `None` = as configured.
     pub ttl: Option<Span>,
     /// How long to wait for room.

@@ -26,7 +26,7 @@ pub use error::{ConfigError, Problem};
 pub(crate) use ladder::MOST_ACTIONS;
 pub use node::Node;
 pub use preset::{Preset, Size, SizedHost};
-pub use quantity::bytes as memory;
+pub use quantity::{bytes as memory, span as time};
 pub use read::read;
 
 use serde::{Deserialize, Serialize};

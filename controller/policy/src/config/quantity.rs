@@ -29,8 +29,9 @@ pub fn bytes(text: &str) -> Option<Bytes> {
     number(text, &MEMORY).map(Bytes)
 }
 
-/// `250ms`, `5s`, `2m`, `1h`.
-pub(super) fn span(text: &str) -> Option<Span> {
+/// A length of time as people write it: `250ms`, `5s`, `2m`, `1h`. A number needs a unit.
+#[must_use]
+pub fn span(text: &str) -> Option<Span> {
     number(text, &TIME).map(Span)
 }
 

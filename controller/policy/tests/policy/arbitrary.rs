@@ -156,6 +156,7 @@ fn reserve(size: BoxedStrategy<Bytes>) -> BoxedStrategy<Reserve> {
             priority,
             ttl,
             wait: Span(wait),
+            populated: detached,
             detached,
         })
         .boxed()

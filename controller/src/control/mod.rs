@@ -1,0 +1,85 @@
+//! The control socket: Varlink over a Unix socket. It carries calls to the pass and answers back, and decides nothing but who
+//! may speak for whom.
+//!
+//! Everything here runs on tokio. A call goes to the owner of the state over a bounded channel and its answer comes back over a
+//! channel of its own, so no client, however slow or hostile, is ever waited for by a pass.
+
+mod calls;
+pub mod client;
+mod connection;
+mod listen;
+mod parameters;
+mod peer;
+mod protocol;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use plimsoll_policy::admission::{Call, Caller, Reply, Request};
+use plimsoll_policy::config::Daemon;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::listen::{ControlError, Listening, listen};
+pub use self::protocol::ControlRefusal;
+
+/// The interface, for `GetInterfaceDescription` and for people.
+pub const INTERFACE: &str = include_str!("dev.plimsoll.Control.varlink");
+
+/// The interface that every Varlink service has.
+const SERVICE: &str = include_str!("org.varlink.service.varlink");
+
+/// Calls that may be on their way to the pass. Each connection has at most one, and one that reports its end.
+const WAITING: usize = 64;
+
+/// A call for the pass, and where its answer goes.
+#[derive(Debug)]
+pub struct Asked {
+    /// What to put into the sample.
+    pub request: Request,
+    /// Where the answer goes; nobody listens any more where the client is gone.
+    pub answer: oneshot::Sender<Reply>,
+}
+
+/// The way to the pass, for connections.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    calls: mpsc::Sender<Asked>,
+    tickets: Arc<AtomicU64>,
+}
+
+/// The daemon ends: nobody answers any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the controller is about to leave")]
+pub struct Gone;
+
+/// Both ends of the way to the pass.
+#[must_use]
+pub fn desk() -> (Desk, mpsc::Receiver<Asked>) {
+    let (calls, asked) = mpsc::channel(WAITING);
+    (Desk { calls, tickets: Arc::new(AtomicU64::new(1)) }, asked)
+}
+
+impl Desk {
+    /// A number for a call.
+    fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Brings a call to the pass and waits for its answer.
+    async fn ask(&self, ticket: u64, caller: Caller, call: Call) -> Result<Reply, Gone> {
+        let (answer, told) = oneshot::channel();
+        let request = Request { ticket, caller, call };
+        self.calls.send(Asked { request, answer }).await.map_err(|_| Gone)?;
+        told.await.map_err(|_| Gone)
+    }
+}
+
+/// Where the socket is, if there is to be one.
+#[must_use]
+pub fn path(daemon: &Daemon) -> Option<PathBuf> {
+    daemon.control.as_ref().map(|control| Path::new(&daemon.run_dir).join(control))
+}

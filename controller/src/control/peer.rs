@@ -1,0 +1,60 @@
+//! Who is at the other end: the kernel says which process, and /proc which cgroup it is in.
+
+use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use plimsoll_policy::admission::Caller;
+use plimsoll_policy::sample::WorkloadId;
+use rustix::event::{PollFd, PollFlags, poll};
+use zlink::connection::Credentials;
+
+use crate::sense::discover::cgroup_of;
+
+/// A client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// Its cgroup; `None` where it can't be known: the process is gone, or in a pid namespace beside ours.
+    pub(super) cgroup: Option<WorkloadId>,
+    /// Whether it may speak for others.
+    pub(super) root: bool,
+}
+
+impl Peer {
+    /// As of the moment at which it connected.
+    pub(super) fn of(credentials: &Credentials, cgroup_root: &Path) -> Self {
+        let pid = credentials.process_id().as_raw_nonzero().get();
+        let found = cgroup_of(pid).and_then(|path| cgroup_at(cgroup_root, &path).ok());
+        // The number may have been given to another process meanwhile; the descriptor (6.5 and later) can't be.
+        let cgroup = found.filter(|_| credentials.process_fd().is_none_or(|fd| !has_ended(fd)));
+        // Root of a container is nobody here.
+        let root = credentials.unix_user_id().is_root() && cgroup.is_some() && is_in_our_namespaces(pid);
+        Self { cgroup, root }
+    }
+
+    /// How the policy knows it; `None` for whom it can't know.
+    pub(super) fn caller(&self) -> Option<Caller> {
+        if self.root { Some(Caller::Root) } else { self.cgroup.clone().map(Caller::Cgroup) }
+    }
+}
+
+/// The identity of the cgroup at a path below the root.
+pub(super) fn cgroup_at(root: &Path, path: &str) -> io::Result<WorkloadId> {
+    let inode = fs::metadata(root.join(path))?.ino();
+    Ok(WorkloadId { path: path.into(), inode })
+}
+
+fn has_ended(process: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(process, PollFlags::IN)];
+    poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// A container runs as root with a user namespace of its own, or without one but with its own pids.
+fn is_in_our_namespaces(pid: i32) -> bool {
+    ["user", "pid"].iter().all(|kind| {
+        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
+        of("self").is_some_and(|ours| of(&pid.to_string()) == Some(ours))
+    })
+}

@@ -1,0 +1,199 @@
+//! What is said on the socket: answers and errors as the interface file has them.
+
+use std::fmt;
+
+use plimsoll_policy::admission::{Reason, Refusal, Reply, Room};
+use plimsoll_policy::units::{Bytes, Share, Span};
+use serde::{Deserialize, Serialize};
+use zlink::ReplyError;
+
+/// Parameters of a reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(super) enum Said {
+    /// To `Reserve`.
+    Granted(Granted),
+    /// To `Amend`, `Commit` and `Heartbeat`.
+    Standing(Standing),
+    /// To `ReportOom`.
+    Learned(Learned),
+    /// To `Headroom`.
+    Headroom(Headroom),
+    /// To `GetInfo`.
+    Info(Info),
+    /// To `GetInterfaceDescription`.
+    Description {
+        /// The interface file.
+        description: &'static str,
+    },
+    /// To `Release`.
+    Nothing {},
+}
+
+/// To `Reserve`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Granted {
+    pub(crate) id: u64,
+    pub(crate) size: u64,
+    pub(crate) promised: u64,
+    pub(crate) ttl_seconds: u64,
+}
+
+/// What is left of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Standing {
+    unsettled: u64,
+    ttl_seconds: u64,
+}
+
+/// To `ReportOom`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Learned {
+    margin_percent: u32,
+}
+
+/// To `Headroom`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Headroom {
+    tier: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available: Option<u64>,
+    reserved: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    margin: Option<u64>,
+    admissible: u64,
+}
+
+/// To `GetInfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Info {
+    vendor: &'static str,
+    product: &'static str,
+    version: &'static str,
+    url: &'static str,
+    interfaces: [&'static str; 2],
+}
+
+impl Info {
+    pub(super) const OURS: Self = Self {
+        vendor: "Plimsoll",
+        product: "plimsoll",
+        version: env!("CARGO_PKG_VERSION"),
+        url: env!("CARGO_PKG_REPOSITORY"),
+        interfaces: ["org.varlink.service", "dev.plimsoll.Control"],
+    };
+
+    pub(super) fn knows(&self, interface: &str) -> bool {
+        self.interfaces.contains(&interface)
+    }
+}
+
+/// Errors of `dev.plimsoll.Control`.
+#[derive(Clone, Debug, PartialEq, Eq, ReplyError)]
+#[zlink(interface = "dev.plimsoll.Control")]
+pub enum ControlRefusal {
+    /// No room.
+    Refused {
+        /// The word for why.
+        reason: String,
+        /// The same as a sentence.
+        message: String,
+        /// The least size asked for.
+        asked: u64,
+        /// What would have been held for it.
+        promised: u64,
+        /// What there was.
+        available: u64,
+        /// What of that is kept back.
+        margin: u64,
+        /// The tier.
+        tier: String,
+        /// When to ask again.
+        #[zlink(rename = "retrySeconds")]
+        retry_seconds: Option<u64>,
+    },
+    /// There is none, or it is somebody else's.
+    NoSuchReservation {
+        /// The number that was given.
+        id: u64,
+    },
+    /// Something is wrong with a parameter.
+    BadParameter {
+        /// Its name.
+        parameter: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl ControlRefusal {
+    pub(super) fn is_for(&self, asked: Reason) -> bool {
+        matches!(self, Self::Refused { reason, .. } if reason == asked.name())
+    }
+}
+
+impl fmt::Display for ControlRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { message, .. } => f.write_str(message),
+            Self::NoSuchReservation { id } => write!(f, "there is no reservation {id} of yours"),
+            Self::BadParameter { parameter, message } => write!(f, "parameter {parameter}: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for ControlRefusal {}
+
+/// The answer to a call about reservation `id` (of none, where the call is about none).
+pub(super) fn said(reply: &Reply, id: u64) -> Result<Said, ControlRefusal> {
+    match reply {
+        Reply::Granted { id, bytes, promised, ttl } => Ok(Said::Granted(Granted {
+            id: *id,
+            size: bytes.0,
+            promised: promised.0,
+            ttl_seconds: seconds(*ttl),
+        })),
+        Reply::Refused(refusal) => Err(refused(refusal)),
+        Reply::Done { unsettled, ttl } => {
+            Ok(Said::Standing(Standing { unsettled: unsettled.0, ttl_seconds: seconds(*ttl) }))
+        }
+        Reply::Released => Ok(Said::Nothing {}),
+        Reply::NoSuchReservation => Err(ControlRefusal::NoSuchReservation { id }),
+        Reply::Learned { margin } => {
+            Ok(Said::Learned(Learned { margin_percent: margin.0 / Share::percent(1).0 }))
+        }
+        Reply::Headroom(room) => Ok(Said::Headroom(headroom(room))),
+    }
+}
+
+fn headroom(room: &Room) -> Headroom {
+    let bytes = |bytes: Bytes| bytes.0;
+    Headroom {
+        tier: room.tier.name(),
+        available: room.available.map(bytes),
+        reserved: room.reserved.0,
+        margin: room.margin.map(bytes),
+        admissible: room.admissible.0,
+    }
+}
+
+fn refused(refusal: &Refusal) -> ControlRefusal {
+    ControlRefusal::Refused {
+        reason: refusal.reason.name().into(),
+        message: refusal.to_string(),
+        asked: refusal.asked.0,
+        promised: refusal.promised.0,
+        available: refusal.available.0,
+        margin: refusal.margin.0,
+        tier: refusal.tier.name().into(),
+        retry_seconds: refusal.retry.map(seconds),
+    }
+}
+
+/// Rounded up: what lasts a moment does not last zero seconds.
+fn seconds(span: Span) -> u64 {
+    span.0.div_ceil(1_000_000_000)
+}
