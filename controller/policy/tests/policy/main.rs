@@ -11,5 +11,6 @@ mod planner;
 mod properties;
 mod scenarios;
 mod stories;
+mod tiers;
 mod transcript;
 mod worlds;
