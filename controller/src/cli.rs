@@ -61,9 +61,9 @@ const EXEC_EXAMPLES: &str = "Examples:
   plimsoll exec --name nightly --priority -10 -- python3 batch.py";
 
 const SIMULATE_EXAMPLES: &str = "Examples:
-  plimsoll simulate                                           # the kernel alone beside the default
-  plimsoll simulate --machines 500 --hours 2 --policy plimsoll.yaml
-  plimsoll simulate --machine 17 --trace                      # the story of one machine";
+  plimsoll simulate                                           # the kernel alone beside every preset
+  plimsoll simulate --machines 500 --hours 2 --preset default --policy mine.yaml
+  plimsoll simulate --preset default --machine 17 --trace     # the story of one machine";
 
 /// Which machines are simulated, and with which policies.
 #[derive(Debug, Args)]
@@ -83,6 +83,9 @@ pub(crate) struct SimulateArgs {
     /// The same swap on all machines; without it half have none, and a quarter each of the others
     #[arg(long, value_enum)]
     pub(crate) swap: Option<SwapKind>,
+    /// A preset of thresholds to try; may be given several times. Without a policy all of them are
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) preset: Vec<Preset>,
     /// A configuration to try; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Vec<PathBuf>,
@@ -101,6 +104,17 @@ pub(crate) struct SimulateArgs {
     /// How many machines at a time; one for each processor if not given. The result is the same
     #[arg(long)]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
+}
+
+/// When to act.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Preset {
+    /// Late
+    Conservative,
+    /// In between
+    Default,
+    /// Early
+    Aggressive,
 }
 
 /// What machines swap to.

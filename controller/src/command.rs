@@ -13,11 +13,11 @@ use plimsoll::ledger::release;
 use plimsoll::simulate::{self, Simulation};
 use plimsoll::{config, exec, report, run, sense};
 use plimsoll_model::fleet::{self, Fleet, Policy};
-use plimsoll_policy::config::{Config, DryRun, advise};
+use plimsoll_policy::config::{Config, DryRun, advise, preset as presets};
 use plimsoll_policy::sample;
 use plimsoll_policy::units::Bytes;
 
-use crate::cli::{Cli, ConfigFile, ExecArgs, Preference, SimulateArgs, SwapKind};
+use crate::cli::{Cli, ConfigFile, ExecArgs, Preference, Preset, SimulateArgs, SwapKind};
 
 fn load(file: &ConfigFile) -> Result<Config> {
     match &file.config {
@@ -83,12 +83,21 @@ fn simulation(arguments: &SimulateArgs) -> Result<Simulation> {
         SwapKind::Zram => fleet::SwapKind::Zram,
     });
     let mut policies = if arguments.without_kernel { vec![] } else { vec![Policy::kernel()] };
+    let all = arguments.policy.is_empty() && arguments.preset.is_empty();
+    let asked = arguments.preset.iter().map(|asked| match asked {
+        Preset::Conservative => presets::Preset::Conservative,
+        Preset::Default => presets::Preset::Default,
+        Preset::Aggressive => presets::Preset::Aggressive,
+    });
+    let tried = if all { presets::Preset::ALL.to_vec() } else { asked.collect() };
+    for preset in tried {
+        let text = format!("preset: {preset}");
+        let config = config::parse(Path::new("--preset"), &text)?;
+        policies.push(Policy { name: preset.name().into(), config: Some(config) });
+    }
     for path in &arguments.policy {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         policies.push(Policy { name, config: Some(config::load(path)?) });
-    }
-    if arguments.policy.is_empty() {
-        policies.push(Policy { name: "default".into(), config: Some(Config::default()) });
     }
     let seconds = (arguments.hours * 3600.0).clamp(1.0, 1e9);
     Ok(Simulation {
