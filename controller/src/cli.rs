@@ -15,6 +15,7 @@ const EXIT_CODES: &str = "Exit status:
   3  this host lacks what is required; `plimsoll check` says what
   4  the daemon can't be reached
   5  there is no room for what `exec --needs` asked for
+  6  a journal was decided again, and came out differently
 
 Logs go to stderr; PLIMSOLL_LOG sets the level (error, warn, info, debug, trace).";
 
@@ -145,6 +146,38 @@ pub(crate) struct ConfigFile {
     pub(crate) config: Option<PathBuf>,
 }
 
+const REPLAY_EXAMPLES: &str = "Examples:
+  plimsoll replay                                     # the configured journal
+  plimsoll replay journal.jsonl.1 journal.jsonl       # in the order in which they were written
+  zcat incident.gz | plimsoll replay -";
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  plimsoll explain 17
+  plimsoll explain 17 --journal incident.jsonl --json | jq .measured";
+
+/// Which journal.
+#[derive(Debug, Args)]
+pub(crate) struct JournalFiles {
+    /// Journal file, `-` for stdin, several in the order in which they were written; without one that of the configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// What is decided again.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Journal files in the order in which they were written, `-` for stdin; without any that of the configuration
+    #[arg(value_name = "FILE")]
+    pub(crate) journal: Vec<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
 /// What `exec` starts.
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
@@ -230,6 +263,31 @@ pub(crate) enum Command {
         /// Where the daemon listens (`daemon.listen` of its configuration)
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9478", env = "PLIMSOLL_URL")]
         url: String,
+    },
+    /// Decide a journal again and say where the decisions differ
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
+    /// Say why an action was taken, what was expected of it, what it brought and what followed
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain {
+        /// Number of the action, as `plimsoll events`, `status` and the log have it
+        id: u64,
+        #[command(flatten)]
+        journal: JournalFiles,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the last actions
+    Events {
+        #[command(flatten)]
+        journal: JournalFiles,
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        last: usize,
+        /// As JSON, one action a line
+        #[arg(long)]
+        json: bool,
     },
     /// Outlive the controller and undo what it had set; started by `run`
     #[command(hide = true)]

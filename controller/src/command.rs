@@ -1,5 +1,7 @@
 //! The sub-commands, between their arguments and the library.
 
+pub(crate) mod incident;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod exec;
 pub mod guardian;
+pub mod incident;
 pub mod ledger;
 pub mod memory;
 pub mod report;

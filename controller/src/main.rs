@@ -16,6 +16,7 @@ use plimsoll::report::ClientError;
 use plimsoll::run::RunError;
 
 use cli::{Cli, Command, ConfigCommand};
+use command::incident::Differs;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -35,6 +36,9 @@ fn obey(command: Command) -> anyhow::Result<()> {
         Command::Exec(exec) => command::exec(exec),
         Command::Simulate(simulate) => command::simulate(&simulate),
         Command::Release { file } => command::release(&file),
+        Command::Replay(replay) => command::incident::replay(replay),
+        Command::Explain { id, journal, json } => command::incident::explain(id, journal, json),
+        Command::Events { journal, last, json } => command::incident::events(journal, last, json),
         Command::Guardian { run_dir, controller } => Ok(guardian::main(&run_dir, controller)?),
         Command::Check { json } => command::check(json),
         Command::Status { workload, json, url } => command::status(workload.as_deref(), json, &url),
@@ -54,6 +58,7 @@ fn status(error: &anyhow::Error) -> u8 {
         error if let Some(ExecError::Admission { source, .. }) = error.downcast_ref() => asked(source),
         _ if lacks => 3,
         error if error.is::<ClientError>() => 4,
+        error if error.is::<Differs>() => 6,
         _ => 1,
     }
 }

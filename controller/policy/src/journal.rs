@@ -91,6 +91,7 @@ pub enum BadEntry {
 
 /// All fields of both kinds.
 #[derive(Deserialize)]
+#[serde(expecting = "a line of a journal")]
 struct Fields {
     v: u64,
     program: Option<String>,

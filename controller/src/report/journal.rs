@@ -4,6 +4,7 @@ mod file;
 
 use std::borrow::Cow;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -65,12 +66,10 @@ impl Counts {
 impl Journal {
     /// Starts the thread, which opens the file; `None` where there shall be no journal.
     pub(super) fn start(config: &Config) -> Result<Option<Self>, ReportError> {
-        let Some(path) = &config.daemon.journal else { return Ok(None) };
+        let Some(file) = log_file(&config.daemon) else { return Ok(None) };
         let (queue, records) = sync_channel(WAITING);
         let (ended, done) = sync_channel(1);
         let counts = Arc::new(Counts::default());
-        let Daemon { journal_size, journal_files, .. } = config.daemon;
-        let file = LogFile::new(path.as_ref(), journal_size, journal_files);
         let mut pen = Pen::new(file, head(config), Arc::clone(&counts));
         thread::Builder::new()
             .name("plimsoll-journal".into())
@@ -113,6 +112,19 @@ impl Journal {
             tracing::warn!(dropped = counts.dropped(), "the journal was not written to its end");
         }
     }
+}
+
+fn log_file(daemon: &Daemon) -> Option<LogFile> {
+    let path = daemon.journal.as_ref()?;
+    Some(LogFile::new(path.as_ref(), daemon.journal_size, daemon.journal_files))
+}
+
+/// The journal's files that are there, oldest first.
+#[must_use]
+pub fn journal_files(daemon: &Daemon) -> Vec<PathBuf> {
+    let Some(newest) = daemon.journal.as_ref().map(Path::new) else { return Vec::new() };
+    let older = (1..daemon.journal_files).rev().map(|age| file::rotated(newest, age));
+    older.chain([newest.to_owned()]).filter(|path| path.exists()).collect()
 }
 
 fn head(config: &Config) -> Head {
@@ -205,4 +217,8 @@ fn text(line: &impl Serialize) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
+mod by_hand;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use by_hand::journal_by_hand;

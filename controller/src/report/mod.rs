@@ -26,8 +26,12 @@ pub use self::about::About;
 pub use self::client::{ClientError, status};
 use self::http::{News, Server};
 use self::journal::Journal;
+#[cfg(test)]
+pub(crate) use self::journal::journal_by_hand;
+pub use self::journal::journal_files;
 pub use self::screen::render;
 use self::state::State;
+pub(crate) use self::state::result;
 
 /// How long the end waits for the journal to take what is left. A disk that hangs must not keep the machine from
 /// being released.

@@ -158,7 +158,7 @@ impl Totals {
 }
 
 /// The word used in metrics.
-pub(super) const fn result(result: &ActResult) -> &'static str {
+pub(crate) const fn result(result: &ActResult) -> &'static str {
     match result {
         ActResult::Done => "done",
         ActResult::Partial => "partial",

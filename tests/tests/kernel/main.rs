@@ -9,5 +9,6 @@ mod identity;
 mod oom;
 mod planner;
 mod probes;
+mod replay;
 mod survive;
 mod world;

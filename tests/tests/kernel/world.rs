@@ -222,13 +222,23 @@ impl Daemon {
 
     /// SIGTERM, and its exit code.
     pub(crate) fn finish(mut self) -> (Option<i32>, String) {
+        (self.stop(), self.log())
+    }
+
+    /// The same; its files stay as long as the variable.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         let mut code = None;
         wait("the daemon ends", || {
             code = self.child.try_wait().unwrap();
             code.is_some()
         });
-        (code.and_then(|code| code.code()), self.log())
+        code.and_then(|code| code.code())
+    }
+
+    /// Where the journal is.
+    pub(crate) fn journal_path(&self) -> String {
+        self.dir.path().join("journal.jsonl").display().to_string()
     }
 
     /// SIGTERM; the files stay.

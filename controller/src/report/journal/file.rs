@@ -85,7 +85,7 @@ impl LogFile {
 }
 
 /// What the file is called after so many others came.
-pub(crate) fn rotated(path: &Path, age: u32) -> PathBuf {
+pub(super) fn rotated(path: &Path, age: u32) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
     name.push(format!(".{age}"));
     name.into()

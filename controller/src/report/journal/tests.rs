@@ -2,7 +2,6 @@
 //! never stops anybody.
 
 use std::fs;
-use std::path::Path;
 use std::time::Instant;
 
 use plimsoll_policy::journal::Entry;
