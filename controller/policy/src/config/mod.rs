@@ -42,8 +42,8 @@ pub struct Config {
     pub preset: Preset,
     /// When the host is how short. Until [`Config::resolve`], for the smallest hosts that the thresholds given are valid on.
     pub host: HostThresholds,
-    /// The same for hosts of every size, until it is known on which one this runs.
-    #[serde(skip)]
+    /// The same for hosts of every size, until it is known on which one this runs. What was written down has been resolved.
+    #[serde(skip, default = "Vec::new")]
     pub by_size: Vec<SizedHost>,
     /// How the rungs behave.
     pub ladder: Ladder,

@@ -270,6 +270,9 @@ mod tests {
         assert_eq!(small.host, HostThresholds::default());
         let huge = Config::default().resolve(Bytes::mib(1 << 20)).expect("the tables have no contradictions");
         assert_eq!(huge.host, Preset::Default.thresholds(Size::Huge));
-        assert_eq!(huge.clone().resolve(Bytes::mib(1000)), Ok(huge));
+        let json = serde_json::to_string(&huge).expect("a configuration is plain data");
+        let read: Config = serde_json::from_str(&json).expect("what was written can be read");
+        assert_eq!(read, huge, "a journal carries what the passes used");
+        assert_eq!(read.resolve(Bytes::mib(1000)), Ok(huge));
     }
 }
