@@ -22,10 +22,11 @@ use plimsoll_policy::units::Bytes;
 use crate::cli::{Cli, ConfigFile, ExecArgs, Preference, Preset, SimulateArgs, SwapKind};
 
 fn load(file: &ConfigFile) -> Result<Config> {
-    match &file.config {
-        Some(path) => Ok(config::load(path)?),
-        None => Ok(Config::default()),
-    }
+    let config = match &file.config {
+        Some(path) => config::load(path)?,
+        None => Config::default(),
+    };
+    Ok(config::overridden(config, |name| std::env::var(name).ok())?)
 }
 
 /// The configuration as it is on this host.

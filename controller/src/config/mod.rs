@@ -1,6 +1,7 @@
 //! Reads the configuration file. What it may say is decided by `plimsoll_policy::config`; here are the file and its YAML.
 
 mod effective;
+mod environment;
 mod yaml;
 
 pub use effective::effective;
@@ -9,6 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub use self::environment::overridden;
 use plimsoll_policy::config::{Config, ConfigError, Size, read};
 use plimsoll_policy::units::Bytes;
 
@@ -59,6 +61,14 @@ pub enum LoadError {
         /// The size of this host.
         size: Size,
         /// Every contradiction between what is given and what the preset has for hosts of this size.
+        errors: Vec<ConfigError>,
+    },
+    /// The environment overrides a key with something that is no value for it.
+    #[error("{variable} overrides the configuration, and is wrong:{}", listed(errors))]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
         errors: Vec<ConfigError>,
     },
     /// The file is YAML, and what it says is wrong.

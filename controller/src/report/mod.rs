@@ -1,6 +1,7 @@
 //! Tells what a pass saw and did: metrics, status, journal. A pass hands over one record and waits for nobody.
 
 mod about;
+mod admission;
 mod client;
 mod histogram;
 mod http;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use plimsoll_policy::assess::thrashing::ThrashState;
 use plimsoll_policy::units::{Bytes, Share, Span};
 
-use super::status::{HostStatus, Status, TotalsStatus, WorkloadStatus};
+use super::status::{AdmissionStatus, HostStatus, Status, TotalsStatus, WorkloadStatus};
 
 /// The whole status as text.
 #[must_use]
@@ -22,6 +22,7 @@ fn write(status: &Status, out: &mut String) -> std::fmt::Result {
         Some(host) => self::host(host, out)?,
         None => writeln!(out, "host       the first pass is not done yet")?,
     }
+    admission(&status.admission, out)?;
     totals(&status.totals, out)?;
     writeln!(out)?;
     workloads(&status.workloads, out)?;
@@ -62,6 +63,27 @@ fn forecast(host: &HostStatus) -> Option<String> {
         Some(left) => Some(format!("exhausted in {} by {why}", duration(left))),
         None => (!why.is_empty()).then(|| format!("no forecast: {why}")),
     }
+}
+
+/// Nothing is said where nobody ever asked.
+fn admission(admission: &AdmissionStatus, out: &mut String) -> std::fmt::Result {
+    let AdmissionStatus { reserved_bytes, reservations, waiting, granted, refused } = admission;
+    let no: u64 = refused.values().sum();
+    if granted + no == 0 && waiting.is_empty() {
+        return Ok(());
+    }
+    let reserved = Bytes(*reserved_bytes);
+    writeln!(out, "admission  {reserved} promised and not used yet, {granted} granted, {no} refused")?;
+    for one in reservations.iter().filter(|one| one.unsettled_bytes > 0) {
+        let (size, left) = (Bytes(one.size_bytes), Bytes(one.unsettled_bytes));
+        let expires = duration(one.expires_seconds);
+        writeln!(out, "           {left} of {size} for {}, expires in {expires}", one.cgroup)?;
+    }
+    for one in waiting {
+        let (size, left) = (Bytes(one.size_bytes), duration(one.left_seconds));
+        writeln!(out, "           {} waits for {size}, for another {left}", one.cgroup)?;
+    }
+    Ok(())
 }
 
 fn totals(totals: &TotalsStatus, out: &mut String) -> std::fmt::Result {

@@ -11,6 +11,7 @@ use plimsoll_policy::units::Monotonic;
 
 use super::Record;
 use super::about::About;
+use super::admission::AdmissionTotals;
 use super::histogram::Histogram;
 use super::journal::Counts;
 
@@ -54,6 +55,7 @@ pub(super) struct Totals {
     talked: u64,
     /// Times that a workload was held off.
     pub(super) hold_offs: u64,
+    pub(super) admission: AdmissionTotals,
     pub(super) pass: Histogram,
     pub(super) reaction: Histogram,
     /// By act.
@@ -133,6 +135,7 @@ impl Totals {
             *self.findings.entry((finding.invariant, finding.fatal)).or_default() += 1;
         }
         self.talk(&record.plan);
+        self.admission.pass(&record.plan);
     }
 
     fn talk(&mut self, plan: &Plan) {

@@ -8,6 +8,7 @@ use plimsoll_policy::units::{Limit, Monotonic, Share, Span};
 use serde::{Deserialize, Serialize};
 
 use super::Record;
+pub use super::admission::{AdmissionStatus, ReservationStatus, WaitingStatus};
 use super::state::State;
 use crate::check::Capability;
 
@@ -26,6 +27,9 @@ pub struct Status {
     pub host: Option<HostStatus>,
     /// Every workload, the one that yields first at the top.
     pub workloads: Vec<WorkloadStatus>,
+    /// What memory is promised to whom.
+    #[serde(default)]
+    pub admission: AdmissionStatus,
     /// What the host offers, hooks of the eBPF programs included.
     pub capabilities: Vec<Capability>,
     /// Totals since the start.
@@ -159,6 +163,7 @@ impl From<&State> for Status {
             guardian_pid: state.about.guardian,
             host: state.last.as_ref().map(|(at, record)| host(at.elapsed().as_secs_f64(), record)),
             workloads: state.last.as_ref().map(|(_, record)| workloads(record)).unwrap_or_default(),
+            admission: state.into(),
             capabilities: state.about.capabilities.clone(),
             totals: totals(state),
         }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what can't go on shall say where, and no more")]
 
 mod act;
+mod admission;
 mod daemon;
 mod exec;
 mod guest;

@@ -1,6 +1,7 @@
 //! All metrics, as OpenMetrics text. They are computed from the last pass at each scrape, so that the series of
 //! a workload that is gone are gone as well.
 
+mod admission;
 mod daemon;
 mod host;
 mod workloads;
@@ -45,7 +46,9 @@ struct Scrape(Arc<Shared>);
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let state = self.0.lock();
-        for family in [host::FAMILIES, workloads::FAMILIES, daemon::FAMILIES].into_iter().flatten() {
+        for family in
+            [host::FAMILIES, workloads::FAMILIES, admission::FAMILIES, daemon::FAMILIES].into_iter().flatten()
+        {
             let metric = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
             (family.samples)(&state, &mut Samples(metric))?;
         }

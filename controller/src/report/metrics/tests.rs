@@ -105,7 +105,8 @@ fn gaps_have_bounded_labels() {
 
 #[test]
 fn the_page_explains_every_metric_and_no_other() {
-    let families = [host::FAMILIES, workloads::FAMILIES, daemon::FAMILIES].concat_names();
+    let families =
+        [host::FAMILIES, workloads::FAMILIES, admission::FAMILIES, daemon::FAMILIES].concat_names();
     let explained: Vec<&str> = PAGE
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
@@ -124,7 +125,7 @@ trait Names {
     fn concat_names(&self) -> Vec<String>;
 }
 
-impl Names for [&[Family]; 3] {
+impl Names for [&[Family]; 4] {
     fn concat_names(&self) -> Vec<String> {
         let suffix = |kind| match kind {
             MetricType::Counter => "_total",

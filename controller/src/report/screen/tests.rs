@@ -1,5 +1,6 @@
 //! The status as people see it.
 
+use plimsoll_policy::admission::Stage;
 use plimsoll_policy::assess::thrashing::ThrashState;
 use plimsoll_policy::config::DryRun;
 use plimsoll_policy::plan::Tier;
@@ -7,7 +8,7 @@ use plimsoll_policy::sample::{Preference, Rung};
 
 use super::*;
 use crate::check::Capability;
-use crate::report::status::WouldStatus;
+use crate::report::status::{ReservationStatus, WaitingStatus, WouldStatus};
 
 fn workload(name: &str, priority: i32, rung: Rung) -> WorkloadStatus {
     WorkloadStatus {
@@ -57,6 +58,7 @@ fn status() -> Status {
             batch,
             WorkloadStatus { low_bytes: Some(300 << 20), ..workload("chat", 2000, Rung::Free) },
         ],
+        admission: AdmissionStatus::default(),
         capabilities: vec![
             Capability::there("btf", "/sys/kernel/btf/vmlinux"),
             Capability::there("swap", "none").lost("freezing frees no anonymous memory", "set up zram"),
@@ -138,4 +140,32 @@ fn a_workload_that_is_not_there_is_named_with_those_that_are() {
     assert_eq!(error, "no workload is named \"chatt\"; there are batch, chat");
     let none = Status { workloads: Vec::new(), ..status() };
     assert_eq!(none.only("x").unwrap_err().to_string(), "no workload is named \"x\"; there are none");
+}
+
+#[test]
+fn promises_are_shown_where_somebody_asked() {
+    assert!(!render(&status()).contains("admission"));
+    let admission = AdmissionStatus {
+        reserved_bytes: 5 << 30,
+        reservations: vec![ReservationStatus {
+            id: 7,
+            cgroup: "plimsoll.slice/models/chat".into(),
+            stage: Stage::Granted,
+            size_bytes: 6 << 30,
+            unsettled_bytes: 5 << 30,
+            expires_seconds: 110.0,
+        }],
+        waiting: vec![WaitingStatus {
+            cgroup: "plimsoll.slice/models/batch".into(),
+            size_bytes: 4 << 30,
+            since_seconds: 2.0,
+            left_seconds: 28.0,
+        }],
+        granted: 1,
+        refused: [("no_room".to_owned(), 2)].into(),
+    };
+    let text = render(&Status { admission, ..status() });
+    assert!(text.contains("admission  5GiB promised and not used yet, 1 granted, 2 refused\n"), "{text}");
+    assert!(text.contains("5GiB of 6GiB for plimsoll.slice/models/chat, expires in 1m 50s\n"), "{text}");
+    assert!(text.contains("plimsoll.slice/models/batch waits for 4GiB, for another 28.0s\n"), "{text}");
 }
