@@ -94,8 +94,10 @@ fn note(
     sample: &Sample,
     plan: &mut Plan,
 ) {
-    let spoken_of =
-        |(id, track): &(&WorkloadId, &mut Track)| track.would.is_some() || wants.contains_key(*id);
+    let spoken_of = |(id, track): &(&WorkloadId, &mut Track)| {
+        let told = track.would.is_some() || wants.contains_key(*id);
+        told && sample.workloads.contains_key(*id)
+    };
     for (id, track) in state.workloads.iter_mut().filter(spoken_of) {
         let real = plan.workloads[id].rung;
         let over = sample.at.since(track.would_at) >= config.ladder.hold;

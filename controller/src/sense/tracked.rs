@@ -21,10 +21,14 @@ pub struct Tracked {
     stat: Option<MemoryStat>,
     stat_at: Monotonic,
     current_at_stat: Bytes,
+    high_at_stat: u64,
 }
 
 /// `memory.stat` is read again as soon as this, where `memory.current` moved by [`MOVED`] meanwhile.
 const STAT_PAUSE: Span = Span::millis(40);
+/// One that ran into `memory.high` since is read again after this: whether its limit helps is in `pgscan` and `pgsteal`, and
+/// is to be known within a second.
+const STAT_PUSHED: Span = Span::millis(200);
 /// A change of `memory.current` that makes an older `memory.stat` misleading.
 const MOVED: Bytes = Bytes::mib(4);
 
@@ -37,6 +41,7 @@ impl Tracked {
             stat: None,
             stat_at: Monotonic::default(),
             current_at_stat: Bytes::ZERO,
+            high_at_stat: 0,
         }
     }
 
@@ -62,7 +67,8 @@ impl Tracked {
             }
         };
         let current = keep(cgroup.current(), &cgroup, gaps);
-        self.refresh_stat(now, current, pace, gaps);
+        let events = keep(cgroup.memory_events(), &cgroup, gaps);
+        self.refresh_stat(now, current, events.map_or(self.high_at_stat, |events| events.high), pace, gaps);
         Some(Workload {
             spec: self.spec.clone(),
             current,
@@ -76,7 +82,7 @@ impl Tracked {
             high: keep(cgroup.high(), &cgroup, gaps),
             low: keep(cgroup.low(), &cgroup, gaps),
             max: keep(cgroup.max(), &cgroup, gaps),
-            events: keep(cgroup.memory_events(), &cgroup, gaps),
+            events,
             psi: keep(cgroup.pressure(), &cgroup, gaps),
             frozen,
             populated,
@@ -84,15 +90,26 @@ impl Tracked {
         })
     }
 
-    fn refresh_stat(&mut self, now: Monotonic, current: Option<Bytes>, pace: &Pace, gaps: &mut Vec<Gap>) {
+    fn refresh_stat(
+        &mut self,
+        now: Monotonic,
+        current: Option<Bytes>,
+        high_events: u64,
+        pace: &Pace,
+        gaps: &mut Vec<Gap>,
+    ) {
         let age = now.since(self.stat_at);
         let moved = current.is_some_and(|current| current.0.abs_diff(self.current_at_stat.0) >= MOVED.0);
-        if self.stat.is_some() && age < pace.stat && (!moved || age < STAT_PAUSE) {
+        let due = age >= pace.stat
+            || (moved && age >= STAT_PAUSE)
+            || (high_events > self.high_at_stat && age >= STAT_PUSHED);
+        if self.stat.is_some() && !due {
             return;
         }
         self.stat = keep(self.cgroup.stat(), &self.cgroup, gaps);
         self.stat_at = now;
         self.current_at_stat = current.unwrap_or_default();
+        self.high_at_stat = high_events;
     }
 
     fn sum(&self, counters: &BTreeMap<u64, Counters>) -> Counters {
