@@ -21,7 +21,7 @@ fn keyframe(at: u64, padding: usize) -> Record {
 }
 
 fn config(path: &Path) -> Config {
-    let mut config = Config::default();
+    let mut config = Config::default().resolve(Bytes::mib(1000)).unwrap();
     config.daemon.journal = Some(path.to_str().unwrap().to_owned());
     config.daemon.journal_size = Bytes::mib(1);
     config
