@@ -149,7 +149,8 @@ pub(crate) struct ConfigFile {
 const REPLAY_EXAMPLES: &str = "Examples:
   plimsoll replay                                     # the configured journal
   plimsoll replay journal.jsonl.1 journal.jsonl       # in the order in which they were written
-  zcat incident.gz | plimsoll replay -";
+  zcat incident.gz | plimsoll replay -
+  plimsoll replay journal.jsonl --policy other.yaml --plot incident.svg";
 
 const EXPLAIN_EXAMPLES: &str = "Examples:
   plimsoll explain 17
@@ -171,6 +172,12 @@ pub(crate) struct ReplayArgs {
     /// Journal files in the order in which they were written, `-` for stdin; without any that of the configuration
     #[arg(value_name = "FILE")]
     pub(crate) journal: Vec<PathBuf>,
+    /// Compare with what this configuration would have decided
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Draw the incident as SVG: used share, tiers, rungs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -135,3 +135,21 @@ fn the_configured_journal_is_read_with_what_was_rotated() {
     let output = plimsoll(&["explain", "1", "--config", config]);
     assert_eq!(text(&output.stderr), format!("plimsoll: there is no journal at {path}\n"));
 }
+
+#[test]
+fn another_policy_is_compared_and_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let (policy, plot) = (dir.path().join("other.yaml"), dir.path().join("incident.svg"));
+    fs::write(&policy, "ladder: { rungs: [trim] }\n").unwrap();
+    let (policy, plot) = (policy.to_str().unwrap(), plot.to_str().unwrap());
+    let output = plimsoll(&["replay", scenario().to_str().unwrap(), "--policy", policy, "--plot", plot]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(said.contains("workloads killed") && said.contains("*1 "), "{said}");
+    assert_eq!(said.matches("The samples are what happened").count(), 1, "{said}");
+    let svg = fs::read_to_string(plot).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("models/batch") && svg.contains("the other policy"));
+    fs::write(policy, "colour: blue\n").unwrap();
+    let output = plimsoll(&["replay", scenario().to_str().unwrap(), "--policy", policy]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -1,12 +1,13 @@
 //! The sub-commands that read journals: replay, explain, events.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use plimsoll::config;
 use plimsoll::incident::read::{Journal, Place};
 use plimsoll::incident::replay::{Remark, Verdict};
-use plimsoll::incident::{events, explain, replay, say};
+use plimsoll::incident::{compare, events, explain, plot, replay, say};
 use plimsoll::report::journal_files;
 use serde::Serialize;
 
@@ -53,8 +54,31 @@ struct Report<'a> {
 }
 
 pub(crate) fn replay(arguments: ReplayArgs) -> Result<()> {
-    let ReplayArgs { journal, json, file } = arguments;
+    let ReplayArgs { journal, policy, plot, json, file } = arguments;
     let mut journal = open(journal, &file)?;
+    if policy.is_some() || plot.is_some() {
+        return compared(&mut journal, policy.as_deref(), plot.as_deref(), json);
+    }
+    again(journal, json)
+}
+
+/// With another policy, on a plot, or both.
+fn compared(journal: &mut Journal, policy: Option<&Path>, plot: Option<&Path>, json: bool) -> Result<()> {
+    let other = policy.map(config::load).transpose()?;
+    let compared = compare::compare(journal, other, progress())?;
+    ensure!(compared.passes > 0, "there is no pass in the journal that can be decided again");
+    if let Some(file) = plot {
+        let svg = plot::svg(&compared)?;
+        std::fs::write(file, svg).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    match policy {
+        _ if json => print(&format!("{}\n", serde_json::to_string_pretty(&compared)?)),
+        Some(policy) => print(&say::comparison(&compared, &policy.display().to_string())),
+        None => Ok(()),
+    }
+}
+
+fn again(mut journal: Journal, json: bool) -> Result<()> {
     let mut differences = Vec::new();
     let mut named = 0;
     let verdict = replay::replay(

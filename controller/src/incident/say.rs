@@ -1,9 +1,14 @@
 //! What is read from journals, as text for people.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
+use plimsoll_policy::plan::Tier;
 use plimsoll_policy::sample::Rung;
+use plimsoll_policy::units::Span;
 
+use super::compare::Comparison;
+use super::course::{Course, First};
 use super::events::Event;
 use super::explain::{Followed, Measured, Story};
 use super::read::Place;
@@ -119,4 +124,56 @@ pub fn verdict(verdict: &Verdict, this: &str) -> String {
         said += &format!("\nwritten by version {}, this is {this}", others.join(" and "));
     }
     said + "\n"
+}
+
+/// What every comparison has to say of itself.
+const CAVEAT: &str = "The samples are what happened under the recorded policy. Memory that the other one would have freed earlier, \
+                      or not at all, is not in\nthem: after its first other action its column says what it would have wanted, not what would have become of it.";
+
+/// Two courses side by side.
+#[must_use]
+pub fn comparison(compared: &Comparison, name: &str) -> String {
+    let empty = Course::default();
+    let (was, other) = (&compared.recorded, compared.other.as_ref().unwrap_or(&empty));
+    let mut rows = Vec::new();
+    let mut row = |what: String, of: &dyn Fn(&Course) -> String| rows.push((what, of(was), of(other)));
+    for tier in Tier::ALL {
+        row(format!("time in {tier}"), &|course| span(course.tiers.get(&tier)));
+    }
+    row("gate armed".into(), &|course| span(Some(&course.gate)));
+    for rung in Rung::ALL {
+        if [was, other].iter().any(|course| course.actions.contains_key(&rung)) {
+            let count = |course: &Course| course.actions.get(&rung).map_or("-".into(), u64::to_string);
+            row(format!("actions: {rung}"), &count);
+        }
+    }
+    row("workloads killed".into(), &|course| course.killed.len().to_string());
+    row("first action".into(), &|course| match &course.first {
+        Some(First { after, rung, workload }) => format!("+{after} {rung} of {workload}"),
+        None => "-".into(),
+    });
+    let names: BTreeSet<_> = was.workloads.keys().chain(other.workloads.keys()).collect();
+    for workload in names {
+        for rung in Rung::ALL {
+            let of = |course: &Course| course.workloads.get(workload).and_then(|it| it.get(&rung)).copied();
+            if of(was).or(of(other)).is_some() {
+                row(format!("{workload}: {rung}"), &|course| span(of(course).as_ref()));
+            }
+        }
+    }
+    let wide = |of: fn(&(String, String, String)) -> &String, least: usize| {
+        rows.iter().map(|row| of(row).len()).chain([least]).max().unwrap_or(least)
+    };
+    let (a, b) = (wide(|row| &row.0, 0), wide(|row| &row.1, 8));
+    let mut text = format!("{} passes, {}\n\n", compared.passes, compared.span);
+    text += &format!("{:<a$}  {:<b$}  {name}\n", "", "recorded");
+    for (what, was, other) in &rows {
+        let mark = if was == other { ' ' } else { '*' };
+        text += &format!("{what:<a$} {mark}{was:<b$}  {other}\n");
+    }
+    text + "\n" + CAVEAT + "\n"
+}
+
+fn span(span: Option<&Span>) -> String {
+    span.filter(|it| **it > Span::ZERO).map_or("-".into(), ToString::to_string)
 }
