@@ -1,4 +1,5 @@
 //! `cargo xtask test`: all that a merge has to pass. A step that fails does not hide the later ones.
+mod fleet;
 mod host;
 mod lint;
 mod steps;
@@ -42,6 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         steps.step("kernel tests", || kernel_tests::run(&Selection::default()));
     }
     if arguments.all {
+        steps.step("fleet", fleet::run);
         steps.step("demo", play_demo);
     }
     Ok(steps.finish())
