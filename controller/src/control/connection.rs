@@ -29,9 +29,15 @@ const LISTENS: Duration = Duration::from_secs(1);
 
 /// Serves a client until it is gone, or misbehaves.
 pub(super) async fn serve(stream: UnixStream, desk: Desk, cgroup_root: &Path) {
+    // The kernel's number for a process that we can't see is 0, which zlink would take for one.
+    let seen = stream.peer_cred().is_ok_and(|peer| peer.pid().is_some_and(|pid| pid > 0));
     let mut connection = Connection::new(Wire(stream));
-    let Ok(credentials) = connection.peer_credentials().await else { return };
-    let peer = Peer::of(credentials, cgroup_root);
+    let peer = if seen {
+        let Ok(credentials) = connection.peer_credentials().await else { return };
+        Peer::of(credentials, cgroup_root)
+    } else {
+        Peer::UNSEEN
+    };
     let (reads, writes) = connection.split();
     let mut client = Client { writes, desk, peer, held: BTreeMap::new() };
     let (calls, mut queue) = mpsc::channel(AHEAD);

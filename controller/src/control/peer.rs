@@ -23,6 +23,9 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// One whose process has no number here: it is in a pid namespace that we can't see into.
+    pub(super) const UNSEEN: Self = Self { cgroup: None, root: false };
+
     /// As of the moment at which it connected.
     pub(super) fn of(credentials: &Credentials, cgroup_root: &Path) -> Self {
         let pid = credentials.process_id().as_raw_nonzero().get();
