@@ -41,8 +41,12 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Artifact>> {
     command.args(["--profile", "vm", "--message-format=json-render-diagnostics"]);
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("running cargo")?;
     ensure!(output.status.success(), "cargo {} failed", arguments.join(" "));
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().filter_map(artifact).collect())
+    Ok(artifacts(&output.stdout))
+}
+
+/// The programs that cargo's messages name.
+pub(crate) fn artifacts(messages: &[u8]) -> Vec<Artifact> {
+    String::from_utf8_lossy(messages).lines().filter_map(artifact).collect()
 }
 
 /// Builds one program and returns its path.

@@ -1,4 +1,5 @@
 //! Set-up, tests, demo and virtual machine.
+mod bench;
 mod build;
 mod demo;
 mod kernel_tests;
@@ -26,6 +27,8 @@ enum Task {
     Setup,
     /// Runs all that a merge has to pass: format, lints, host tests, kernel tests in the virtual machine
     Test(test::Arguments),
+    /// Times the passes of the policy, and counts what they allocate
+    Bench,
     /// Checks the rules of this repository that no compiler knows
     Lint,
     /// Boots stock kernels and runs the kernel tests, a shell or any command in them
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Task::Setup => setup::all(),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Bench => bench::run(),
         Task::Lint => test::lint(),
         Task::Vm(arguments) => vm_command::run(&arguments),
         Task::Demo(arguments) => demo::command(&arguments),

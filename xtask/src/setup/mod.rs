@@ -2,6 +2,7 @@
 mod apt;
 mod bpf;
 mod kernels;
+mod llvm;
 mod nextest;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use crate::vm::{Boot, PROGRAM};
 
 pub(crate) use bpf::bpf;
 pub(crate) use kernels::{SERIES, kernel};
+pub(crate) use llvm::llvm;
 pub(crate) use nextest::nextest;
 
 /// Sets everything up and says what was found, one line each.
@@ -23,6 +25,7 @@ pub(crate) fn all() -> Result<ExitCode> {
     for series in SERIES {
         item(&format!("kernel {series}"), kernel(series).map(|kernel| kernel.release))?;
     }
+    item("coverage tools", llvm().map(|path| path.display().to_string()))?;
     item("test runner", nextest().map(|path| path.display().to_string()))?;
     println!("{:<15} {}", "cache", cache()?.display());
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,5 @@
 //! `cargo xtask test`: all that a merge has to pass. A step that fails does not hide the later ones.
+mod coverage;
 mod fleet;
 mod host;
 mod lint;
@@ -20,6 +21,9 @@ pub(crate) struct Arguments {
     /// Plays the demo as well, and checks what it promises
     #[arg(long)]
     all: bool,
+    /// Measures only how much of the policy its tests cover
+    #[arg(long, conflicts_with_all = ["all", "host_only"])]
+    coverage: bool,
     /// Leaves out what needs the virtual machine
     #[arg(long, conflicts_with = "all")]
     host_only: bool,
@@ -28,6 +32,10 @@ pub(crate) struct Arguments {
 /// Runs every step, and ends with a table of them and the sum of all tests.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut steps = Steps::default();
+    if arguments.coverage {
+        steps.step("coverage", coverage::policy);
+        return Ok(steps.finish());
+    }
     steps.step("set-up", prepare);
     steps.step("format", || host::quiet(build::cargo().args(["fmt", "--all", "--check"])));
     steps.step("lint", lint::run);
@@ -39,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     steps.step("host tests", host::tests);
     steps.step("doc tests", host::doc_tests);
+    steps.step("coverage", coverage::policy);
     if !arguments.host_only {
         steps.step("kernel tests", || kernel_tests::run(&Selection::default()));
     }

@@ -29,7 +29,7 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// `all` workloads on a machine that they fill by three quarters. `active` of them grow until they are
+    /// `all` workloads on a machine that they fill by four fifths. `active` of them grow until they are
     /// stopped, and every other one of these may only be trimmed, so that it goes on growing, gives it back, and begins anew.
     pub(crate) fn new(all: usize, active: usize) -> Self {
         let ids: Vec<WorkloadId> = (0..all).map(id).collect();
@@ -39,7 +39,7 @@ impl Crowd {
         let workloads = ids.iter().map(|id| (id.clone(), workload(id))).collect();
         let config = Config { protect_priority: 1000, ..Config::default() };
         let sample = Sample { at: Monotonic(60_000_000_000), workloads, ..Sample::default() };
-        let total = all as u64 * BASE * 4 / 3;
+        let total = all as u64 * BASE * 5 / 4;
         let mut crowd = Self { config, state: State::default(), sample, active: chosen, total, number: 0 };
         crowd.host();
         crowd
@@ -61,7 +61,7 @@ impl Crowd {
             if let (Some(workload), Some(wanted)) =
                 (self.sample.workloads.get_mut(id), plan.workloads.get(id))
             {
-                live(workload, wanted, total / self.active.len() as u64 / 5);
+                live(workload, wanted, total / self.active.len() as u64 / 6);
             }
         }
         if number.is_multiple_of(STAT_EVERY) {
