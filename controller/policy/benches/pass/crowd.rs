@@ -26,10 +26,11 @@ pub(crate) struct Crowd {
     active: Vec<WorkloadId>,
     total: u64,
     number: u64,
+    most_held: usize,
 }
 
 impl Crowd {
-    /// `all` workloads on a machine that they fill by four fifths. `active` of them grow until they are
+    /// `all` workloads on a machine that they fill by three quarters. `active` of them grow until they are
     /// stopped, and every other one of these may only be trimmed, so that it goes on growing, gives it back, and begins anew.
     pub(crate) fn new(all: usize, active: usize) -> Self {
         let ids: Vec<WorkloadId> = (0..all).map(id).collect();
@@ -39,8 +40,9 @@ impl Crowd {
         let workloads = ids.iter().map(|id| (id.clone(), workload(id))).collect();
         let config = Config { protect_priority: 1000, ..Config::default() };
         let sample = Sample { at: Monotonic(60_000_000_000), workloads, ..Sample::default() };
-        let total = all as u64 * BASE * 5 / 4;
-        let mut crowd = Self { config, state: State::default(), sample, active: chosen, total, number: 0 };
+        let total = all as u64 * BASE * 4 / 3;
+        let mut crowd =
+            Self { config, state: State::default(), sample, active: chosen, total, number: 0, most_held: 0 };
         crowd.host();
         crowd
     }
@@ -55,13 +57,13 @@ impl Crowd {
     /// The next sample, on a machine that did what the plan says.
     pub(crate) fn advance(&mut self, plan: &Plan) {
         self.number += 1;
+        let held = plan.workloads.values().filter(|w| w.rung > Rung::Free).count();
+        self.most_held = self.most_held.max(held);
         self.sample.at = self.sample.at + APART;
         let (at, total, number) = (self.sample.at, self.total, self.number);
         for id in &self.active {
-            if let (Some(workload), Some(wanted)) =
-                (self.sample.workloads.get_mut(id), plan.workloads.get(id))
-            {
-                live(workload, wanted, total / self.active.len() as u64 / 6);
+            if let Some(workload) = self.sample.workloads.get_mut(id) {
+                live(workload, &plan.workloads[id], total / self.active.len() as u64 / 5);
             }
         }
         if number.is_multiple_of(STAT_EVERY) {
@@ -70,9 +72,9 @@ impl Crowd {
         self.host();
     }
 
-    /// How many are on a rung, and how many grow.
-    pub(crate) fn held(&self, plan: &Plan) -> usize {
-        plan.workloads.values().filter(|w| w.rung > Rung::Free).count()
+    /// How many were on a rung at once.
+    pub(crate) fn most_held(&self) -> usize {
+        self.most_held
     }
 
     fn host(&mut self) {

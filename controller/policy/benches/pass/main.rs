@@ -30,8 +30,9 @@ fn main() {
 
 fn row(all: usize, active: usize, reference: Duration) {
     let mut crowd = Crowd::new(all, active);
-    let held = run(&mut crowd, WARM_UP).1;
-    let mut times = run(&mut crowd, PASSES).0;
+    run(&mut crowd, WARM_UP);
+    let mut times = run(&mut crowd, PASSES);
+    let held = crowd.most_held();
     times.sort_unstable();
     let (median, late) = (times[PASSES / 2], times[PASSES * 99 / 100]);
     let info = allocation_counter::measure(|| drop(run(&mut crowd, PASSES)));
@@ -45,18 +46,16 @@ fn row(all: usize, active: usize, reference: Duration) {
     );
 }
 
-/// Times of the passes, and how many workloads were on a rung after the last one.
-fn run(crowd: &mut Crowd, passes: usize) -> (Vec<Duration>, usize) {
+/// How long each pass took.
+fn run(crowd: &mut Crowd, passes: usize) -> Vec<Duration> {
     let mut times = Vec::with_capacity(passes);
-    let mut held = 0;
     for _ in 0..passes {
         let begun = Instant::now();
         let plan = black_box(crowd.pass());
         times.push(begun.elapsed());
-        held = crowd.held(&plan);
         crowd.advance(&plan);
     }
-    (times, held)
+    times
 }
 
 /// The median time of something that every machine does: it says how fast this one is right now.

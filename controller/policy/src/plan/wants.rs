@@ -61,14 +61,6 @@ impl<'a> IntoIterator for &'a Wants {
     }
 }
 
-impl<'a> IntoIterator for &'a mut Wants {
-    type Item = (&'a WorkloadId, &'a mut Wanted);
-    type IntoIter = btree_map::IterMut<'a, WorkloadId, Wanted>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter_mut()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

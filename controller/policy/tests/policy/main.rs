@@ -13,4 +13,6 @@ mod scenarios;
 mod stories;
 mod tiers;
 mod transcript;
+mod traps;
+mod wording;
 mod worlds;
