@@ -99,18 +99,20 @@ fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     if let Some(id) = plan.gate.targets.iter().find(bad) {
         findings.push(fatal(None, 2, format!("the gate would stop {id}, which may not be frozen")));
     }
-    let targets = plan.gate.targets.iter().filter_map(|id| Some((id, case.sample.workloads.get(id)?)));
-    if let Some((id, spared)) = targets.filter_map(|(id, w)| Some((id, ungated(case, plan, w)?))).next() {
+    // It can stop a whole priority only, so it stops the lowest.
+    let Some((spared, lowest)) = lowest(case, plan).filter(|_| plan.gate.armed()) else { return };
+    let above = |id: &&WorkloadId| case.sample.workloads.get(*id).is_some_and(|w| rank(w) > rank(lowest));
+    if let Some(id) = plan.gate.targets.iter().find(above) {
         findings.push(fatal(None, 1, format!("the gate would stop {id} before {spared}")));
     }
 }
 
-/// A workload that the gate should stop before this one. It can stop a whole priority only, so it stops the lowest.
-fn ungated<'a>(case: Case<'a>, plan: &Plan, above: &Workload) -> Option<&'a WorkloadId> {
-    let dies = |id: &WorkloadId| plan.workloads.get(id).is_some_and(|w| w.kill);
-    let lower = |w: &Workload| rank(w) < rank(above) && !out_of_bounds(case, w) && may(case, w, Rung::Freeze);
-    let mut all = case.sample.workloads.iter();
-    all.find(|(id, w)| lower(w) && w.populated != Some(false) && !dies(id)).map(|(id, _)| id)
+/// The one that the gate should stop first.
+fn lowest<'a>(case: Case<'a>, plan: &Plan) -> Option<(&'a WorkloadId, &'a Workload)> {
+    let stays = |id: &WorkloadId| !plan.workloads[id].kill;
+    let open =
+        |w: &Workload| !out_of_bounds(case, w) && may(case, w, Rung::Freeze) && w.populated != Some(false);
+    case.sample.workloads.iter().filter(|(id, w)| open(w) && stays(id)).min_by_key(|(_, w)| rank(w))
 }
 
 /// Kills in flight that this plan adds to.
