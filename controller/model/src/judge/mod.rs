@@ -66,8 +66,9 @@ pub fn judge(
             passes.look(sample, pass);
             look(sample, pass);
         });
-        for id in std::mem::take(&mut passes.kills) {
-            let event = killed(&again(&checkpoint, begun), &id, &mut tally);
+        let kills = std::mem::take(&mut passes.kills);
+        for (n, id) in kills.iter().enumerate() {
+            let event = killed(&again(&checkpoint, begun), id, &kills[..n], &mut tally);
             tell(&node.machine, event);
         }
         for name in &node.machine.oom[ooms..] {
@@ -95,12 +96,12 @@ fn again(checkpoint: &Node, now_ms: u64) -> Node {
     node
 }
 
-/// Judges a kill that was decided in the slice that began as `before`.
-fn killed(before: &Node, id: &WorkloadId, tally: &mut Tally) -> Event {
+/// Judges a kill that was decided in the slice that began as `before`, after those of `earlier`.
+fn killed(before: &Node, id: &WorkloadId, earlier: &[WorkloadId], tally: &mut Tally) -> Event {
     let machine = &before.machine;
     let name = id.path.rsplit('/').next().unwrap_or_default().to_owned();
     let needless = is_needless(before, id);
-    let instead = lower_one(machine, id).map(|p| p.spec.name.clone());
+    let instead = lower_one(machine, id, earlier).map(|p| p.spec.name.clone());
     let victim = machine.processes.get(id);
     let priority = victim.map_or(0, |p| p.spec.priority);
     let untouchable = victim.is_some_and(|p| p.spec.preference == Preference::Omit);
@@ -116,17 +117,18 @@ fn oom(before: &Node, tenant: usize, tally: &mut Tally) {
     tally.oom_kills += 1;
     if !tenant.role.is_expendable() {
         tally.oom_protected += 1;
-    } else if tenant.id.as_ref().is_some_and(|id| lower_one(&before.machine, id).is_some()) {
+    } else if tenant.id.as_ref().is_some_and(|id| lower_one(&before.machine, id, &[]).is_some()) {
         tally.oom_wrong += 1;
     }
 }
 
 /// One who should have died in his place: of lower rank, may be killed, and has enough.
-fn lower_one<'m>(machine: &'m Machine, victim: &WorkloadId) -> Option<&'m Process> {
+fn lower_one<'m>(machine: &'m Machine, victim: &WorkloadId, earlier: &[WorkloadId]) -> Option<&'m Process> {
     let victim = machine.processes.get(victim)?;
     let rank = |p: &Process| (p.spec.preference, p.spec.priority);
     let enough = victim.anon.min(machine.total / ENOUGH_PART);
-    machine.processes.values().find(|p| {
+    let mut left = machine.processes.iter().filter(|(id, _)| !earlier.contains(id)).map(|(_, p)| p);
+    left.find(|p| {
         let open = p.spec.preference != Preference::Omit && p.spec.priority < machine.config.protect_priority;
         let may = open && p.spec.rungs.contains(&Rung::Kill) && !p.dead && p.dies_at.is_none();
         may && rank(p) < rank(victim) && p.anon >= enough
