@@ -62,14 +62,17 @@ fn t06_a_limit_is_a_share_of_what_the_workload_has() {
     for id in [&small, &large] {
         machine.entry(id).spec.rungs = vec![Rung::Throttle];
     }
+    let mut limits = 0;
     for (sample, pass) in passes(&mut machine, 20_000) {
         for id in [&small, &large] {
             let (current, high) = (sample.workloads[id].current, pass.plan.workloads[id].high);
             if let (Some(current), Some(high)) = (current, high) {
+                limits += 1;
                 assert!(high.0 >= current.0 / 2, "{id}: {high} where it has {current}");
             }
         }
     }
+    assert!(limits > 0, "nobody was throttled");
 }
 
 #[test]
@@ -131,7 +134,7 @@ fn t14_who_reads_a_lot_is_not_who_holds_a_lot() {
     machine.add("reader", 0, 30, 0, Habit::Scan { rate: 300 });
     machine.add("hoard", 0, 420, 0, Habit::Idle);
     machine.run(9000, |_, _| {});
-    assert!(machine.killed.iter().all(|name| name == "hoard"), "{:?}", machine.killed);
+    assert_eq!(machine.killed, ["hoard"]);
     assert!(machine.oom.is_empty());
 }
 
@@ -198,7 +201,7 @@ fn t26_t27_a_value_of_somebody_else_s_starts_no_fight() {
         last = high;
         state = decided.state;
     });
-    assert!(sets <= 20, "{sets} values in 20 s");
+    assert!((1..=20).contains(&sets), "{sets} values in 20 s");
 }
 
 #[test]
@@ -222,13 +225,16 @@ fn t33_swap_that_comes_and_goes_is_seen_in_the_next_pass() {
     machine.entry(&job).spec.rungs = vec![Rung::Throttle];
     machine.swap_total = 0;
     machine.entry(&job).habit = Habit::Grow { rate: 200, from_ms: 2000, until: 800 };
+    let mut limits = 0;
     for (sample, pass) in passes(&mut machine, 8000) {
         let (Some(stat), Some(high)) = (sample.workloads[&job].stat, pass.plan.workloads[&job].high) else {
             continue;
         };
         assert_eq!(sample.host.meminfo.map(|m| m.swap_total), Some(Bytes::ZERO));
+        limits += 1;
         assert!(high + Bytes::mib(1) >= stat.anon, "{high} set where {} has nowhere to go", stat.anon);
     }
+    assert!(limits > 0, "it was never throttled");
 }
 
 #[test]
