@@ -183,6 +183,11 @@ impl Trend {
         self.last.is_none_or(|last| self.short.0.iter().all(|p| p.at >= last.at))
     }
 
+    /// How old the last reading is.
+    pub(crate) fn age(&self, now: Monotonic) -> Option<Span> {
+        self.last.map(|last| now.since(last.at))
+    }
+
     /// The last reading.
     pub(crate) fn last(&self) -> Option<u64> {
         self.last.map(|p| p.value)

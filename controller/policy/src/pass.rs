@@ -50,8 +50,9 @@ pub(crate) fn decided(
     assessed: &Assessed,
     before: &lint::Before,
 ) -> (Plan, Vec<Finding>) {
+    let eased = state.tier.eased;
     let mut plan = decide::decide(&mut Turn { config, sample, assessed, state, taken: BTreeMap::new() });
-    let case = lint::Case { config, before, sample, tier: assessed.report.tier };
+    let case = lint::Case { config, before, sample, tier: assessed.report.tier, eased };
     let findings = lint::lint(case, &plan);
     lint::block(case, &findings, state, &mut plan);
     (plan, findings)

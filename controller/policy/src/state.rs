@@ -62,6 +62,8 @@ pub struct Track {
     pub usage: Trend,
     /// `memory.swap.current` when it was last read.
     pub swap: Bytes,
+    /// File pages that it uses, when `memory.stat` was last read: of a protected one they are not available.
+    pub hot: Bytes,
     /// RAM that its swapped pages take, when it was last known.
     pub swap_ram: Bytes,
     /// User page faults while the gate is armed.

@@ -25,7 +25,7 @@ pub(crate) fn memory(
     Some(Memory {
         total: meminfo.total,
         free: meminfo.free,
-        headroom: headroom(&meminfo, in_use(config, sample)).saturating_sub(config.host.reserve),
+        headroom: headroom(&meminfo, in_use(config, state, sample)).saturating_sub(config.host.reserve),
         reserved: state.admission.reserved(),
         decline,
         protected_growth: of_protected.min(decline),
@@ -42,8 +42,10 @@ fn headroom(meminfo: &Meminfo, in_use: Bytes) -> Bytes {
 
 /// File pages of the protected that they use: mapped, or active (read again and again without a mapping).
 /// What they only read once is as available as anybody's cache, and what is locked was never counted as available.
-fn in_use(config: &Config, sample: &Sample) -> Bytes {
-    roles::protected(config, sample).filter_map(|(_, w)| w.stat.as_ref().map(hot)).sum()
+/// Of one that could not be read this time they are what they were: a gap must not look like calm.
+fn in_use(config: &Config, state: &State, sample: &Sample) -> Bytes {
+    let known = |id| state.workloads.get(id).map_or(Bytes::ZERO, |track| track.hot);
+    roles::protected(config, sample).map(|(id, w)| w.stat.as_ref().map_or_else(|| known(id), hot)).sum()
 }
 
 /// What a protected workload uses of its file pages.

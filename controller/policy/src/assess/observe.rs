@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::headroom::hot;
 use crate::join::join;
 use crate::sample::{Meminfo, Sample, Workload, WorkloadId};
 use crate::state::{State, Track};
@@ -79,6 +80,7 @@ fn take(track: &mut Track, workload: &Workload, at: Monotonic) {
     }
     if let Some(stat) = &workload.stat {
         let read = workload.stat_at;
+        track.hot = hot(stat);
         track.refaults.push_counter(read, stat.refault_file.saturating_add(stat.refault_anon));
         track.scan.push_counter(read, stat.scan);
         track.steal.push_counter(read, stat.steal);

@@ -23,6 +23,8 @@ pub struct TierState {
     pub asked: [Asked; 4],
     /// Since when nothing keeps it in this tier.
     pub below: Option<Monotonic>,
+    /// Since when the tier has been below critical.
+    pub eased: Option<Monotonic>,
     /// Since when the tier has been at most elevated.
     pub calm: Option<Monotonic>,
 }
@@ -38,6 +40,7 @@ pub(crate) fn advance(
         if !up(state, host, signals, at) {
             down(state, host, signals, at);
         }
+        state.eased = (state.tier < Tier::Critical).then(|| state.eased.unwrap_or(at).min(at));
         state.calm = (state.tier <= Tier::Elevated).then(|| state.calm.unwrap_or(at).min(at));
     }
     (state.tier, state.because.clone())

@@ -9,7 +9,7 @@ use crate::holding::Holding;
 use crate::plan::{Evidence, Tier};
 use crate::relief::{CRUMBS, residual};
 use crate::roles;
-use crate::sample::{Rung, WorkloadId};
+use crate::sample::{Preference, Rung, Workload, WorkloadId};
 use crate::units::{Bytes, Share, Span};
 
 /// The protected are given room for this much growth.
@@ -39,7 +39,9 @@ pub(crate) fn consider(turn: &mut Turn<'_>) {
     if gentler >= needed {
         return;
     }
-    if let Some(Victim { id, bytes: expected, .. }) = first(turn) {
+    if let Some(Victim { id, bytes: expected, .. }) =
+        first(turn).filter(|victim| !is_missing_below(turn, victim))
+    {
         let evidence =
             turn.because([Evidence::NothingGentler { gentler, needed }, Evidence::Yield { expected }]);
         let ask = Ask { rung: Rung::Kill, needed, within, horizon: AHEAD, swap: memory.swap_free };
@@ -162,6 +164,18 @@ fn first(turn: &Turn<'_>) -> Option<Victim> {
         let takes = candidate.estimate(Rung::Kill).takes(bytes);
         let open = roles::allows(turn.config, workload, Rung::Kill) && track.held.rung < Rung::Kill;
         (open && bytes >= CRUMBS).then_some(Victim { id, bytes, takes })
+    })
+}
+
+/// Whether one that would be killed before this victim could not be read this time. The next look comes soon, and a kill can't be
+/// undone; one that can't be read for longer is passed over.
+fn is_missing_below(turn: &Turn<'_>, victim: &Victim) -> bool {
+    let rank = |w: &Workload| (w.spec.preference == Preference::Avoid, w.spec.priority);
+    let Some(of_victim) = turn.sample.workloads.get(&victim.id).map(rank) else { return false };
+    turn.tracked().any(|(_, w, track)| {
+        let open = roles::is_eligible(turn.config, w) && roles::allows(turn.config, w, Rung::Kill);
+        let lately = track.usage.age(turn.at()).is_some_and(|age| age < CONTINUOUS);
+        open && track.held.rung < Rung::Kill && rank(w) < of_victim && w.current.is_none() && lately
     })
 }
 

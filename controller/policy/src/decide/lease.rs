@@ -6,7 +6,7 @@ use crate::holding::Holding;
 use crate::plan::{Evidence, Tier};
 use crate::relief::SLOW;
 use crate::roles;
-use crate::sample::{Rung, Workload, WorkloadId};
+use crate::sample::{Preference, Rung, Workload, WorkloadId};
 use crate::state::{Lease, Track};
 use crate::units::{Bytes, Monotonic, Span};
 
@@ -19,6 +19,9 @@ const STEP: Span = Span::millis(500);
 const SCANS_PER_STEAL: u64 = 4;
 /// `memory.current` must fall by this much to have fallen.
 const FELL: Bytes = Bytes::mib(1);
+
+/// With as much to give, a workload is not passed over for one that matters more.
+const PLENTY: Bytes = Bytes::mib(64);
 
 /// What a review says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +81,26 @@ pub(crate) fn give_up(turn: &mut Turn<'_>, id: &WorkloadId, least: Tier) {
         Evidence::Futile { rung: Rung::Throttle },
         Evidence::Growth { bytes_per_second: turn.growth(id) },
     ]);
+    let short = turn.tier() >= least && turn.memory().is_some();
+    // Where one that matters less has something to give, it is its turn, and need will find it.
     let freeze =
-        turn.tier() >= least && turn.memory().is_some() && roles::allows(turn.config, workload, Rung::Freeze);
+        short && roles::allows(turn.config, workload, Rung::Freeze) && !spares_another(turn, workload);
     turn.put(id, if freeze { Rung::Freeze } else { Rung::Free }, evidence);
     rest(turn, id);
+}
+
+/// Whether one of lower priority is left alone that has memory which trimming would give.
+fn spares_another(turn: &Turn<'_>, workload: &Workload) -> bool {
+    let rank = |w: &Workload| (w.spec.preference == Preference::Avoid, w.spec.priority);
+    let swap_free = turn.memory().map_or(Bytes::ZERO, |memory| memory.swap_free);
+    turn.tracked().any(|(_, other, track)| {
+        let lower = rank(other) < rank(workload) && roles::is_eligible(turn.config, other);
+        let gives = |holding: Holding| holding.swappable >= PLENTY;
+        lower
+            && track.held.rung == Rung::Free
+            && roles::allows(turn.config, other, Rung::Trim)
+            && Holding::of(other, swap_free, &turn.config.ladder).is_some_and(gives)
+    })
 }
 
 fn expire(turn: &mut Turn<'_>, id: &WorkloadId) {

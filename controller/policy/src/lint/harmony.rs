@@ -86,14 +86,14 @@ fn rank(workload: &Workload) -> (bool, i32) {
     (workload.spec.preference == Preference::Avoid, workload.spec.priority)
 }
 
-/// One that stays frozen although its time is long up and the host could bear it. One at a time: they are let go.
+/// One that stays frozen although its time is up, and the host could have borne it for long enough to let it go: one at a time.
 fn overdue<'a>(case: Case<'_>, plan: &'a Plan) -> Option<&'a WorkloadId> {
+    let eased = case.eased.filter(|_| case.tier < Tier::Critical)?;
     let frozen =
         || plan.workloads.iter().filter(|(id, w)| w.frozen && case.before.held(id).rung == Rung::Freeze);
-    let queue = EACH.0.saturating_mul(frozen().count() as u64);
-    let most = Span(case.config.ladder.freeze_max.0.saturating_add(LATE.0).saturating_add(queue));
-    let bears = case.tier < Tier::Critical;
-    frozen().map(|(id, _)| id).find(|id| bears && has_lasted(case, id, most))
+    let queue = Span(EACH.0.saturating_mul(frozen().count() as u64));
+    let due = |id| (case.before.held(id).since + case.config.ladder.freeze_max).max(eased);
+    frozen().map(|(id, _)| id).find(|id| case.sample.at >= due(id) + LATE + queue)
 }
 
 fn has_lasted(case: Case<'_>, id: &WorkloadId, most: Span) -> bool {

@@ -63,6 +63,8 @@ pub(crate) struct Case<'a> {
     pub(crate) before: &'a Before,
     pub(crate) sample: &'a Sample,
     pub(crate) tier: Tier,
+    /// Since when the tier has been below critical.
+    pub(crate) eased: Option<Monotonic>,
 }
 
 /// Every invariant that one pass can see.

@@ -12,6 +12,7 @@ struct Bench {
     state: State,
     plan: Plan,
     tier: Tier,
+    eased: Option<Monotonic>,
 }
 
 fn id(name: &str) -> WorkloadId {
@@ -26,6 +27,7 @@ impl Bench {
             state: State::default(),
             plan: Plan::default(),
             tier: Tier::Emergency,
+            eased: Some(Monotonic(0)),
         };
         let gib = Bytes::mib(1024);
         bench.sample.host.meminfo = Some(Meminfo { total: gib, ..Meminfo::default() });
@@ -84,7 +86,13 @@ impl Bench {
     /// The invariants found broken, and the plan that is left.
     fn lint(mut self) -> (Vec<u8>, Plan) {
         let before = Before::of(&self.state);
-        let case = Case { config: &self.config, before: &before, sample: &self.sample, tier: self.tier };
+        let case = Case {
+            config: &self.config,
+            before: &before,
+            sample: &self.sample,
+            tier: self.tier,
+            eased: self.eased,
+        };
         let findings = lint(case, &self.plan);
         block(case, &findings, &mut self.state, &mut self.plan);
         assert!(lint(case, &self.plan).iter().all(|f| !f.fatal), "what is left is sound");
@@ -270,4 +278,6 @@ fn a_freeze_ends() {
     let (found, left) = frozen(Tier::Elevated, 32).lint();
     assert_eq!((found.as_slice(), left.workloads[&id("low")].frozen), (&[7][..], false));
     frozen(Tier::Critical, 50).breaks(&[]);
+    let eased = |b: &mut Bench| b.eased = Some(b.sample.at - Span::secs(11));
+    frozen(Tier::Elevated, 50).with(eased).breaks(&[]);
 }
