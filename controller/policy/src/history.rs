@@ -147,9 +147,12 @@ impl Trend {
     pub(crate) fn growth(&self, now: Monotonic) -> Option<i64> {
         let last = self.last?;
         let short = self.rate(now)?;
+        if short <= 0 {
+            return Some(short);
+        }
         let base = self.long.0.iter().find(|p| last.at.since(p.at) <= STALE && p.at < last.at);
         let long = base.map_or(short, |base| base.rate_to(last));
-        Some(if short > 0 && long > short { short / 2 + long / 2 } else { short })
+        Some(if long > short { short / 2 + long / 2 } else { short })
     }
 
     /// Where it has been going over the last 150 ms or so; `None` as for [`Self::rate`].

@@ -87,6 +87,12 @@ impl Candidate<'_> {
         self.brakeable() > Bytes::ZERO
     }
 
+    /// Whether it gives anything already, or could on a rung short of a kill.
+    pub(crate) fn can_yield(&self) -> bool {
+        let Holding { swappable, file, .. } = self.holding;
+        self.track.held.brake() > Rung::Free || swappable > Bytes::ZERO || file >= CRUMBS || self.grows()
+    }
+
     /// Bytes per second of growth that a brake would stop.
     pub(crate) fn brakeable(&self) -> Bytes {
         let growth = positive(self.growth);

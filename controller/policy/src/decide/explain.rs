@@ -36,7 +36,7 @@ pub(crate) fn explain(turn: &Turn<'_>, id: &WorkloadId, ask: Ask) -> Taken {
     let Some((workload, track)) = turn.sample.workloads.get(id).zip(turn.state.workloads.get(id)) else {
         return Taken::default();
     };
-    let Some(candidate) = turn.candidate(id, workload, track, ask.swap) else { return Taken::default() };
+    let Some(candidate) = turn.candidate(workload, track, ask.swap) else { return Taken::default() };
     let refused = |rung, why| Refused { workload: id.clone(), rung, why };
     let own = [Rung::Trim, Rung::Throttle, Rung::Freeze].into_iter().filter_map(|rung| {
         let why = match rung {
@@ -122,12 +122,12 @@ fn passed_over<'a>(
     lower.into_iter().map(move |(id, workload, track)| Refused {
         workload: id.clone(),
         rung: ask.rung,
-        why: why_not(turn, id, workload, track, ask),
+        why: why_not(turn, workload, track, ask),
     })
 }
 
-fn why_not(turn: &Turn<'_>, id: &WorkloadId, workload: &Workload, track: &Track, ask: Ask) -> Refusal {
-    let candidate = turn.candidate(id, workload, track, ask.swap);
+fn why_not(turn: &Turn<'_>, workload: &Workload, track: &Track, ask: Ask) -> Refusal {
+    let candidate = turn.candidate(workload, track, ask.swap);
     match (workload.spec.preference, track.held.brake()) {
         (Preference::Omit, _) => Refusal::Omit,
         _ if roles::is_protected(turn.config, workload) => Refusal::Protected,

@@ -3,13 +3,14 @@
 use super::Turn;
 use super::explain::{Ask, explain};
 use super::turn::part;
-use super::victims::victims;
+use super::victims::{place, victims};
 use crate::assess::{Memory, time_for, we_brake_somebody};
 use crate::holding::Holding;
 use crate::plan::{Evidence, Tier};
 use crate::relief::{CRUMBS, residual};
 use crate::roles;
 use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::state::Track;
 use crate::units::{Bytes, Share, Span};
 
 /// The protected are given room for this much growth.
@@ -126,12 +127,8 @@ fn left(turn: &Turn<'_>, memory: &Memory) -> Span {
 fn gentler(turn: &Turn<'_>, memory: &Memory, within: Span) -> Bytes {
     let mut swap = memory.swap_free;
     let mut sum = Bytes::ZERO;
-    for id in victims(turn, Rung::Freeze, within, swap) {
-        let Some((workload, track)) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))
-        else {
-            continue;
-        };
-        let Some(candidate) = turn.candidate(&id, workload, track, swap) else { continue };
+    for (_, workload, track) in victims(turn, Rung::Freeze, within, swap) {
+        let Some(candidate) = turn.candidate(workload, track, swap) else { continue };
         let rungs = [Rung::Trim, Rung::Throttle, Rung::Freeze];
         let open = rungs.into_iter().filter(|&r| roles::allows(turn.config, workload, r));
         let best = open.map(|r| candidate.relief(r, within, &turn.config.ladder).bytes).max();
@@ -157,14 +154,17 @@ fn first(turn: &Turn<'_>) -> Option<Victim> {
     if turn.held(|r| r == Rung::Kill).any(|(_, w, t)| turn.kill_in_flight(w, t)) {
         return None;
     }
-    victims(turn, Rung::Kill, AHEAD, Bytes::ZERO).into_iter().find_map(|id| {
-        let (workload, track) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))?;
-        let candidate = turn.candidate(&id, workload, track, Bytes::ZERO)?;
-        let bytes = candidate.relief(Rung::Kill, AHEAD, &turn.config.ladder).bytes;
-        let takes = candidate.estimate(Rung::Kill).takes(bytes);
-        let open = roles::allows(turn.config, workload, Rung::Kill) && track.held.rung < Rung::Kill;
-        (open && bytes >= CRUMBS).then_some(Victim { id, bytes, takes })
-    })
+    let open = |w: &Workload, track: &Track| {
+        let allowed = roles::is_eligible(turn.config, w) && roles::allows(turn.config, w, Rung::Kill);
+        allowed && track.held.rung < Rung::Kill
+    };
+    let could_die = turn.tracked().filter(|(_, w, track)| open(w, track)).filter_map(|(id, w, track)| {
+        let candidate = turn.candidate(w, track, Bytes::ZERO)?;
+        let relief = candidate.relief(Rung::Kill, AHEAD, &turn.config.ladder);
+        (relief.bytes >= CRUMBS).then(|| (place(w, relief.total()), id, candidate, relief.bytes))
+    });
+    let (_, id, candidate, bytes) = could_die.min_by_key(|(place, ..)| *place)?;
+    Some(Victim { id: id.clone(), bytes, takes: candidate.estimate(Rung::Kill).takes(bytes) })
 }
 
 /// Whether one that would be killed before this victim could not be read this time. The next look comes soon, and a kill can't be

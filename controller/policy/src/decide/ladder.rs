@@ -96,13 +96,10 @@ fn need(turn: &Turn<'_>, memory: &Memory) -> Need {
 }
 
 /// Whether a brake on it would be worth while, and only its budget forbids it.
-fn is_spared(turn: &Turn<'_>, id: &WorkloadId, swap_free: Bytes) -> bool {
-    let Some((workload, track)) = turn.sample.workloads.get(id).zip(turn.state.workloads.get(id)) else {
-        return false;
-    };
+fn is_spared(turn: &Turn<'_>, workload: &Workload, track: &Track, swap_free: Bytes) -> bool {
     let worth = |c: Candidate<'_>| worthwhile(c.relief(Rung::Freeze, BRAKE_AHEAD, &turn.config.ladder));
     spent(turn, track, Rung::Freeze).is_some()
-        && turn.candidate(id, workload, track, swap_free).is_some_and(worth)
+        && turn.candidate(workload, track, swap_free).is_some_and(worth)
 }
 
 /// Free pages that are lacking.
@@ -156,15 +153,16 @@ impl Row {
 /// From the one that yields first up, each as far as is still wanted, until nothing is.
 fn ask_around(turn: &Turn<'_>, mut strongest: Rung, mut need: Need) -> Vec<Row> {
     let mut rows = Vec::new();
-    for id in victims(turn, strongest, need.within, need.swap) {
+    for (id, workload, track) in victims(turn, strongest, need.within, need.swap) {
         if need.is_met() {
             break;
         }
-        if is_spared(turn, &id, need.swap) {
+        if is_spared(turn, workload, track, need.swap) {
             // Nobody is braked in place of one that matters less.
             strongest = strongest.min(Rung::Trim);
         }
-        let Some(mut row) = row(turn, id, strongest, need) else { continue };
+        let Some(candidate) = turn.candidate(workload, track, need.swap) else { continue };
+        let mut row = row(turn, id, workload, &candidate, strongest, need);
         row.chosen = pick(&row.gives, need.brake);
         row.trim(&need);
         need = need.after(row.give(), row.cache);
@@ -181,15 +179,20 @@ fn trim(rows: &mut [Row], mut need: Need) {
     }
 }
 
-/// What a workload gives on the rung that it is on and on those that it may be put on; `None` where its memory could not be read.
-fn row(turn: &Turn<'_>, id: WorkloadId, strongest: Rung, left: Need) -> Option<Row> {
-    let (workload, track) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))?;
-    let candidate = turn.candidate(&id, workload, track, left.swap)?;
-    let cache = candidate.holding.file;
-    let give = |rung| give(turn, &candidate, rung, left.within);
+/// What a workload gives on the rung that it is on and on those that it may be put on.
+fn row(
+    turn: &Turn<'_>,
+    id: &WorkloadId,
+    workload: &Workload,
+    candidate: &Candidate<'_>,
+    strongest: Rung,
+    left: Need,
+) -> Row {
+    let (track, cache) = (candidate.track, candidate.holding.file);
+    let give = |rung| give(turn, candidate, rung, left.within);
     let now = track.held.brake();
     let mut gives = vec![give(now)];
-    let reach = reach(turn, workload, &candidate, strongest, &left);
+    let reach = reach(turn, workload, candidate, strongest, &left);
     for rung in [Rung::Trim, Rung::Throttle, Rung::Freeze] {
         let open = rung > now && rung <= reach && open(turn, workload, track, rung);
         let spills = rung == Rung::Throttle && candidate.spills() && reach >= Rung::Freeze;
@@ -197,10 +200,10 @@ fn row(turn: &Turn<'_>, id: WorkloadId, strongest: Rung, left: Need) -> Option<R
             continue;
         }
         let most = gives.iter().map(|g| g.soon).max().unwrap_or_default();
-        gives.extend(worth(turn, &candidate, give(rung), give(now), most));
+        gives.extend(worth(turn, candidate, give(rung), give(now), most));
     }
     let rank = (workload.spec.preference == Preference::Avoid, workload.spec.priority);
-    Some(Row { id, rank, gives, chosen: 0, cache, left })
+    Row { id: id.clone(), rank, gives, chosen: 0, cache, left }
 }
 
 fn give(turn: &Turn<'_>, candidate: &Candidate<'_>, rung: Rung, within: Span) -> Give {

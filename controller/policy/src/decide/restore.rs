@@ -129,7 +129,7 @@ fn end_long_freezes(turn: &mut Turn<'_>) {
             return;
         } else if kill::is_next(turn, &id) {
             let expected =
-                turn.candidate(&id, workload, track, Bytes::ZERO).map_or(Bytes::ZERO, |c| c.holding.killable);
+                turn.candidate(workload, track, Bytes::ZERO).map_or(Bytes::ZERO, |c| c.holding.killable);
             let evidence = turn.because([Evidence::Yield { expected }]);
             turn.put(&id, Rung::Kill, evidence);
         }

@@ -70,16 +70,17 @@ impl<'a> Turn<'a> {
         Span(self.config.ladder.freeze_deadline.0.max(BRAKE_SHOWS.0))
     }
 
-    /// A workload with its prospects; `None` where its memory could not be read.
+    /// A workload with its prospects; `None` where its memory could not be read. The growth is that of the report, which would have
+    /// to be looked up.
     pub(crate) fn candidate<'t>(
         &self,
-        id: &WorkloadId,
         workload: &Workload,
         track: &'t Track,
         swap_free: Bytes,
     ) -> Option<Candidate<'t>> {
         let holding = Holding::of(workload, swap_free, &self.config.ladder)?;
-        let (at, growth) = (self.at(), self.growth(id));
+        let at = self.at();
+        let growth = track.usage.growth(at).unwrap_or(0);
         let braked = brake_holds(track, workload.frozen, growth, at, self.grace());
         Some(Candidate { holding, track, growth: if braked { 0 } else { growth }, at })
     }
@@ -104,7 +105,7 @@ impl<'a> Turn<'a> {
         let dying: Bytes = self
             .held(|r| r == Rung::Kill)
             .filter(|(_, w, t)| self.kill_in_flight(w, t))
-            .filter_map(|(id, w, t)| self.candidate(id, w, t, Bytes::ZERO))
+            .filter_map(|(_, w, t)| self.candidate(w, t, Bytes::ZERO))
             .map(|c| c.relief(Rung::Kill, within, &self.config.ladder).bytes)
             .sum();
         let free = self.state.workloads.values().filter(|t| t.held.rung == Rung::Free);

@@ -1,27 +1,43 @@
 //! Who yields first.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use super::Turn;
 use crate::relief::Candidate;
 use crate::roles;
-use crate::sample::{Preference, Rung, WorkloadId};
+use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::state::Track;
 use crate::units::{Bytes, Span};
 
-/// The eligible workloads in the order in which they yield: those that ask to be avoided last; the
-/// lowest priority first; among equals the one of whom this rung frees most, then the cheapest to start again.
-pub(crate) fn victims(turn: &Turn<'_>, rung: Rung, within: Span, swap_free: Bytes) -> Vec<WorkloadId> {
-    let mut order: Vec<_> = turn
-        .tracked()
-        .filter(|(_, w, _)| roles::is_eligible(turn.config, w))
-        .filter_map(|(id, w, track)| {
-            let freed = freed(&turn.candidate(id, w, track, swap_free)?, rung, within, turn);
-            let avoid = w.spec.preference == Preference::Avoid;
-            Some(((avoid, w.spec.priority, Reverse(freed), w.spec.restart_cost_ms, id), id))
-        })
-        .collect();
-    order.sort_unstable();
-    order.into_iter().map(|(_, id)| id.clone()).collect()
+/// Those that ask to be avoided yield last; the lowest priority first; among equals the one of whom most is freed, then the
+/// cheapest to start again. Ties are broken by the order of the ids, which is that of the walk.
+pub(crate) type Place = (bool, i32, Reverse<Bytes>, u64);
+
+pub(crate) fn place(workload: &Workload, freed: Bytes) -> Place {
+    let spec = &workload.spec;
+    (spec.preference == Preference::Avoid, spec.priority, Reverse(freed), spec.restart_cost_ms)
+}
+
+/// The eligible workloads that are braked or could give anything on a rung short of a kill, in the order in which they yield.
+/// Few are asked before the need is met, so they are put in order one by one.
+pub(crate) fn victims<'t>(
+    turn: &'t Turn<'_>,
+    rung: Rung,
+    within: Span,
+    swap_free: Bytes,
+) -> impl Iterator<Item = (&'t WorkloadId, &'t Workload, &'t Track)> {
+    let mut all = Vec::new();
+    let mut order = Vec::new();
+    for (id, workload, track) in turn.tracked().filter(|(_, w, _)| roles::is_eligible(turn.config, w)) {
+        let candidate = turn.candidate(workload, track, swap_free);
+        if let Some(candidate) = candidate.filter(Candidate::can_yield) {
+            order.push(Reverse((place(workload, freed(&candidate, rung, within, turn)), all.len())));
+            all.push((id, workload, track));
+        }
+    }
+    let mut order = BinaryHeap::from(order);
+    std::iter::from_fn(move || order.pop().and_then(|Reverse((_, n))| all.get(n).copied()))
 }
 
 fn freed(candidate: &Candidate<'_>, rung: Rung, within: Span, turn: &Turn<'_>) -> Bytes {

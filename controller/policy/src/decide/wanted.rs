@@ -87,7 +87,7 @@ fn budgets(turn: &Turn<'_>) -> BTreeMap<WorkloadId, Asked> {
         if workload.populated != Some(true) || !rested(turn, track) {
             continue;
         }
-        let Some(candidate) = turn.candidate(id, workload, track, lacking.swap) else { continue };
+        let Some(candidate) = turn.candidate(workload, track, lacking.swap) else { continue };
         if let Some(asked) = ask(turn, &candidate, &mut lacking) {
             budgets.insert(id.clone(), asked);
         }
