@@ -128,6 +128,9 @@ impl Experience {
 
     /// The confidence after this long without an outcome.
     fn faded(&self, half_life: Span, age: Span) -> Share {
+        if self.confidence == Share::ZERO {
+            return Share::ZERO;
+        }
         let (halvings, rest) = (age.0 / half_life.0, age.0 % half_life.0);
         let whole = u32::try_from(halvings).ok().and_then(|n| self.confidence.0.checked_shr(n)).unwrap_or(0);
         let part = u128::from(whole) * u128::from(rest) / u128::from(half_life.0) / 2;

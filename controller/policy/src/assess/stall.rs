@@ -11,7 +11,8 @@ use crate::units::{Monotonic, Share};
 /// The worst of the protected, each by the larger of PSI `some` and its time in direct reclaim. Host PSI stands in
 /// where nobody is protected, unless we brake somebody: their waiting is in it. `None` = not known.
 pub(crate) fn stall(config: &Config, state: &State, sample: &Sample) -> Option<Share> {
-    let mut protected = join(roles::protected(config, sample), &state.workloads).peekable();
+    let all = join(&sample.workloads, &state.workloads);
+    let mut protected = all.filter(|(_, w, _)| roles::is_protected(config, w)).peekable();
     if protected.peek().is_some() {
         return protected.filter_map(|(_, _, track)| of(track, sample.at)).max();
     }

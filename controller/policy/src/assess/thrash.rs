@@ -11,7 +11,7 @@ use super::observe::positive;
 use crate::config::Config;
 use crate::join::join;
 use crate::roles;
-use crate::sample::{Sample, WorkloadId};
+use crate::sample::{Sample, Workload, WorkloadId};
 use crate::state::{State, Track};
 use crate::units::{Monotonic, Span};
 
@@ -45,11 +45,12 @@ pub(crate) fn thrash(
     sample: &Sample,
     growth: &BTreeMap<WorkloadId, i64>,
 ) -> Option<Rates> {
-    let of = |(id, _, track): (&WorkloadId, _, &mut Track)| {
+    let of = |(id, _, track): (&WorkloadId, &Workload, &mut Track)| {
         let raw = rate(track, growth.get(id).copied().unwrap_or(0), sample.at)?;
         Some(Rates { now: raw, mean: smooth(track, raw, sample.at) })
     };
-    join(roles::protected(config, sample), &mut state.workloads).filter_map(of).max_by_key(|r| r.worst())
+    let all = join(&sample.workloads, &mut state.workloads);
+    all.filter(|(_, w, _)| roles::is_protected(config, w)).filter_map(of).max_by_key(|r| r.worst())
 }
 
 fn rate(track: &Track, growth: i64, now: Monotonic) -> Option<u64> {

@@ -33,12 +33,18 @@ fn due(turn: &Turn<'_>, memory: &Memory) -> bool {
 
 /// The lowest priority only: the gate can't choose, and must not stop one above another that would do.
 fn gate(turn: &Turn<'_>) -> Gate {
-    let lowest =
-        turn.tracked().filter(|(_, w, t)| freezable(turn, w, t.held.rung)).map(|(_, w, _)| rank(w)).min();
-    let is_target =
-        |w: &Workload, rung| freezable(turn, w, rung) && Some(rank(w)) == lowest && rung < Rung::Freeze;
-    let targets: Vec<WorkloadId> =
-        turn.tracked().filter(|(_, w, t)| is_target(w, t.held.rung)).map(|(id, ..)| id.clone()).collect();
+    let (mut lowest, mut targets) = (None, Vec::new());
+    for (id, workload, track) in turn.tracked().filter(|(_, w, t)| freezable(turn, w, t.held.rung)) {
+        let rank = rank(workload);
+        if lowest.is_none_or(|lowest| rank < lowest) {
+            lowest = Some(rank);
+            targets.clear();
+        }
+        if lowest == Some(rank) && track.held.rung < Rung::Freeze {
+            targets.push(id);
+        }
+    }
+    let targets: Vec<WorkloadId> = targets.into_iter().cloned().collect();
     let protected = roles::protected(turn.config, turn.sample).map(|(id, _)| id.clone());
     Gate { protected: if targets.is_empty() { Vec::new() } else { protected.collect() }, targets }
 }

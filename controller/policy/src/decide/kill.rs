@@ -91,6 +91,9 @@ fn desperate(turn: &Turn<'_>, memory: &Memory, needed: Bytes) -> bool {
 
 /// Anon of the expendable for which swap has room.
 fn swappable(turn: &Turn<'_>, memory: &Memory) -> Bytes {
+    if memory.swap_free == Bytes::ZERO {
+        return Bytes::ZERO;
+    }
     let of = |w| Holding::of(w, memory.swap_free, &turn.config.ladder).map(|h| h.swappable);
     let all: Bytes = turn
         .tracked()

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 
 use super::turn::{Turn, part};
+use crate::join::join;
 use crate::plan::Tier;
 use crate::roles;
-use crate::sample::WorkloadId;
 use crate::units::{Bytes, Limit};
 
 /// All protections together stay below this share of the memory: with more, reclaim finds nothing
@@ -21,18 +21,18 @@ pub(crate) fn protect(turn: &mut Turn<'_>) {
     }
     // Without meminfo there is no saying what would be too much: what holds, holds.
     let Some(memory) = turn.memory() else { return };
-    let unprotected =
-        |id: &WorkloadId| turn.sample.workloads.get(id).is_some_and(|w| !roles::is_protected(turn.config, w));
-    for (_, track) in
-        turn.state.workloads.iter_mut().filter(|(id, t)| t.held.low.is_some() && unprotected(id))
-    {
-        track.held.low = None;
+    let mut order = Vec::new();
+    for (_, workload, track) in join(&turn.sample.workloads, &mut turn.state.workloads) {
+        if roles::is_protected(turn.config, workload) {
+            order.push((workload, track));
+        } else {
+            track.held.low = None;
+        }
     }
+    // Equals stay in the order of their ids.
+    order.sort_by_key(|(w, _)| Reverse(w.spec.priority));
     let mut left = part(&memory, MOST_PERCENT);
-    let mut order: Vec<_> = roles::protected(turn.config, turn.sample).collect();
-    order.sort_by_key(|(id, w)| (Reverse(w.spec.priority), *id));
-    for (id, workload) in order {
-        let Some(track) = turn.state.workloads.get_mut(id) else { continue };
+    for (workload, track) in order {
         let set = working_set(workload.current, workload.max);
         // It only grows while the pressure lasts: what is evicted still belongs to the working set.
         let low = set.max(track.held.low).map(|low| low.min(left));

@@ -1,7 +1,6 @@
 //! One pass's decisions in the making: what is known, and the state that they are kept in.
 
 use std::collections::BTreeMap;
-use std::ops::Add;
 
 use super::explain::{Ask, Taken, explain};
 use super::leash;
@@ -102,14 +101,17 @@ impl<'a> Turn<'a> {
     /// Bytes that come within the time although no rung stands for them any more: of kills under way, and of reclaims whose
     /// workload was let go.
     pub(crate) fn pending(&self, within: Span) -> Bytes {
-        let dying: Bytes = self
-            .held(|r| r == Rung::Kill)
-            .filter(|(_, w, t)| self.kill_in_flight(w, t))
-            .filter_map(|(_, w, t)| self.candidate(w, t, Bytes::ZERO))
-            .map(|c| c.relief(Rung::Kill, within, &self.config.ladder).bytes)
-            .sum();
-        let free = self.state.workloads.values().filter(|t| t.held.rung == Rung::Free);
-        free.map(|t| t.arriving(self.at(), within)).fold(dying, Bytes::add)
+        let dying = |id: &WorkloadId, track: &Track| {
+            let workload = self.sample.workloads.get(id).filter(|w| self.kill_in_flight(w, track))?;
+            let candidate = self.candidate(workload, track, Bytes::ZERO)?;
+            Some(candidate.relief(Rung::Kill, within, &self.config.ladder).bytes)
+        };
+        let pending = |(id, track): (&WorkloadId, &Track)| match track.held.rung {
+            Rung::Free => track.arriving(self.at(), within),
+            Rung::Kill => dying(id, track).unwrap_or_default(),
+            _ => Bytes::ZERO,
+        };
+        self.state.workloads.iter().map(pending).sum()
     }
 
     pub(crate) fn kill_in_flight(&self, workload: &Workload, track: &Track) -> bool {

@@ -53,15 +53,13 @@ fn spared<'a>(
     above: &Workload,
     rung: Rung,
 ) -> Option<&'a WorkloadId> {
-    let free = |id: &WorkloadId| plan.workloads.get(id).map_or(Rung::Free, |w| w.rung);
-    case.sample.workloads.iter().map(|(id, w)| (id, w, free(id))).find_map(|(id, w, now)| {
-        let lower = rank(w) < rank(above) && !out_of_bounds(case, w) && w.populated != Some(false);
-        let spared = match rung {
-            Rung::Kill => now < Rung::Kill && could_die(case, w),
-            _ => now == Rung::Free && could_shrink(case, claimed, id, w),
-        };
-        (lower && spared).then_some(id)
-    })
+    let now = |id: &WorkloadId| plan.workloads.get(id).map_or(Rung::Free, |w| w.rung);
+    let lower = |w: &Workload| rank(w) < rank(above) && !out_of_bounds(case, w) && w.populated != Some(false);
+    let spared = |id: &WorkloadId, w: &Workload| match rung {
+        Rung::Kill => could_die(case, w) && now(id) < Rung::Kill,
+        _ => could_shrink(case, claimed, id, w) && now(id) == Rung::Free,
+    };
+    case.sample.workloads.iter().find(|(id, w)| lower(w) && spared(id, w)).map(|(id, _)| id)
 }
 
 fn rank(workload: &Workload) -> (bool, i32) {
@@ -79,7 +77,6 @@ fn could_die(case: Case<'_>, workload: &Workload) -> bool {
 
 /// Whether it has anon that would fit into swap beside that of those whose turn came before, and gave well so far.
 fn could_shrink(case: Case<'_>, claimed: Bytes, id: &WorkloadId, workload: &Workload) -> bool {
-    let learned = case.before.of_one(id).learned.on(Rung::Trim, case.sample.at).worth;
     let Some(stat) = workload.stat.filter(|_| workload.current.is_some()) else { return false };
     let swap = case.sample.host.meminfo.map_or(Bytes::ZERO, |m| m.swap_free);
     let room = match workload.swap_max {
@@ -87,8 +84,11 @@ fn could_shrink(case: Case<'_>, claimed: Bytes, id: &WorkloadId, workload: &Work
         _ => Bytes(u64::MAX),
     };
     let shrinks = stat.anon.saturating_sub(stat.unevictable).min(swap.saturating_sub(claimed)).min(room);
-    let gives = learned.ratio >= Share::percent(50) && learned.per_second >= PLENTY;
-    may(case, workload, Rung::Trim) && shrinks >= PLENTY && gives
+    let gives = || {
+        let learned = case.before.of_one(id).learned.on(Rung::Trim, case.sample.at).worth;
+        learned.ratio >= Share::percent(50) && learned.per_second >= PLENTY
+    };
+    shrinks >= PLENTY && may(case, workload, Rung::Trim) && gives()
 }
 
 fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
@@ -100,7 +100,10 @@ fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
         findings.push(fatal(None, 2, format!("the gate would stop {id}, which may not be frozen")));
     }
     // It can stop a whole priority only, so it stops the lowest.
-    let Some((spared, lowest)) = lowest(case, plan).filter(|_| plan.gate.armed()) else { return };
+    if !plan.gate.armed() {
+        return;
+    }
+    let Some((spared, lowest)) = lowest(case, plan) else { return };
     let above = |id: &&WorkloadId| case.sample.workloads.get(*id).is_some_and(|w| rank(w) > rank(lowest));
     if let Some(id) = plan.gate.targets.iter().find(above) {
         findings.push(fatal(None, 1, format!("the gate would stop {id} before {spared}")));
@@ -109,7 +112,8 @@ fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
 
 /// The one that the gate should stop first.
 fn lowest<'a>(case: Case<'a>, plan: &Plan) -> Option<(&'a WorkloadId, &'a Workload)> {
-    let stays = |id: &WorkloadId| !plan.workloads[id].kill;
+    let dying: Vec<_> = plan.workloads.iter().filter(|(_, w)| w.kill).map(|(id, _)| id).collect();
+    let stays = |id: &WorkloadId| !dying.contains(&id);
     let open =
         |w: &Workload| !out_of_bounds(case, w) && may(case, w, Rung::Freeze) && w.populated != Some(false);
     case.sample.workloads.iter().filter(|(id, w)| open(w) && stays(id)).min_by_key(|(_, w)| rank(w))
