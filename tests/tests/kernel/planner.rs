@@ -87,7 +87,7 @@ fn the_one_that_would_really_give_is_taken_and_the_outcome_is_remembered() {
     assert!(holds.try_wait().unwrap().is_none(), "the wrong one was killed\n{}", daemon.log());
     assert_eq!(rungs(&daemon, "t-kept"), [""; 0], "nothing was to be had of it\n{}", daemon.log());
     let before = last_action(&daemon);
-    let dir = daemon.stop();
+    let dir = daemon.leave();
     assert!(
         before > 0 && seen(dir.path(), "t-plain", actions) > 0,
         "{:?}",
@@ -100,7 +100,7 @@ fn the_one_that_would_really_give_is_taken_and_the_outcome_is_remembered() {
     wait("it is held", || plain.is_frozen() || plain.read("memory.high") != "max");
     wait("it is on the record", || last_action(&daemon) > before);
     assert!(daemon.log().contains("remembers"), "{}", daemon.log());
-    let dir = daemon.stop();
+    let dir = daemon.leave();
     assert!(seen(dir.path(), "t-plain", actions) > 0, "what was learned before the restart is still there");
     let _ = fs::remove_file(SHARED);
 }

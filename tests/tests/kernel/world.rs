@@ -242,9 +242,8 @@ impl Daemon {
     }
 
     /// SIGTERM; the files stay.
-    pub(crate) fn stop(mut self) -> tempfile::TempDir {
-        self.signal(Signal::TERM);
-        wait("the daemon ends", || self.child.try_wait().unwrap().is_some());
+    pub(crate) fn leave(mut self) -> tempfile::TempDir {
+        self.stop();
         self.keep()
     }
 
