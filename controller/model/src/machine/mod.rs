@@ -120,11 +120,21 @@ impl Machine {
     }
 
     /// Runs for `ms`, giving every pass with its sample to `look`.
-    pub fn run(&mut self, ms: u64, mut look: impl FnMut(&Sample, &Pass)) {
+    pub fn run(&mut self, ms: u64, look: impl FnMut(&Sample, &Pass)) {
+        self.run_with(ms, |_, _| {}, look);
+    }
+
+    /// The same with somebody who may change every sample before the policy sees it, and the machine with it.
+    pub fn run_with(
+        &mut self,
+        ms: u64,
+        mut alter: impl FnMut(&mut Self, &mut Sample),
+        mut look: impl FnMut(&Sample, &Pass),
+    ) {
         let end = self.now_ms + ms;
         while self.now_ms < end {
             if self.watched && self.now_ms >= self.next_ms {
-                self.pass(&mut look);
+                self.pass(&mut alter, &mut look);
             }
             let event = if self.watched { end.min(self.next_ms) } else { end };
             let most = event.saturating_sub(self.now_ms).div_ceil(TICK_MS).max(1);
@@ -135,8 +145,24 @@ impl Machine {
         }
     }
 
-    fn pass(&mut self, look: &mut impl FnMut(&Sample, &Pass)) {
-        let sample = self.sample();
+    /// The daemon ends and another one begins with `state`: what was held has been released in between.
+    pub fn restart(&mut self, state: State) {
+        self.state = state;
+        self.gate.clear();
+        self.outcomes.clear();
+        for process in self.processes.values_mut() {
+            (process.high, process.low, process.reclaim) = (None, 0, None);
+            (process.frozen_at, process.frozen) = (None, false);
+        }
+    }
+
+    fn pass(
+        &mut self,
+        alter: &mut impl FnMut(&mut Self, &mut Sample),
+        look: &mut impl FnMut(&Sample, &Pass),
+    ) {
+        let mut sample = self.sample();
+        alter(self, &mut sample);
         let pass = step(&self.config, std::mem::take(&mut self.state), &sample);
         look(&sample, &pass);
         self.next_ms = self.now_ms + (pass.plan.next.0 / 1_000_000).max(TICK_MS) + self.lag();

@@ -12,9 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use crate::calm::Record;
-use crate::invariants::Watch;
 use crate::worlds::world;
-use plimsoll_model::machine::{Habit, Machine};
 
 pub(crate) fn fixed(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
@@ -30,41 +28,6 @@ pub(crate) fn fixed(cases: u32) -> ProptestConfig {
 
 pub(crate) fn through_json(state: &State) -> State {
     serde_json::from_str(&serde_json::to_string(state).unwrap()).unwrap()
-}
-
-/// Everybody stops what he does, and has little.
-fn calm(machine: &mut Machine) {
-    for process in machine.processes.values_mut() {
-        process.habit = Habit::Idle;
-        process.anon = process.anon.min(machine.total / 40);
-        process.file = process.file.min(machine.total / 40);
-        process.swap = 0;
-        process.model = process.file;
-    }
-}
-
-proptest! {
-    #![proptest_config(fixed(40))]
-
-    /// Order, bounds, floors and the single kill hold in every pass, and nothing is left when calm has returned.
-    #[test]
-    fn a_world_is_kept_in_order_and_set_free(world in world()) {
-        let mut machine = world.machine();
-        let config = machine.config.clone();
-        let mut watch = Watch::default();
-        machine.run(20_000, |sample, pass| watch.look(&config, sample, pass));
-        calm(&mut machine);
-        let mut last = Pass::default();
-        machine.run(300_000, |sample, pass| {
-            watch.look(&config, sample, pass);
-            last.clone_from(pass);
-        });
-        prop_assert_eq!(last.assessment.tier, Tier::Normal);
-        for wanted in last.plan.workloads.values() {
-            prop_assert_eq!((wanted.rung, wanted.low), (Rung::Free, None));
-        }
-        prop_assert!(!last.plan.gate.armed());
-    }
 }
 
 /// More often than this nobody is braked in ten minutes: four times until it is held off, and then not more than once for
@@ -90,23 +53,6 @@ proptest! {
             let voluntary = record.brakes.iter().filter(|(_, tier)| *tier < Tier::Emergency).count();
             prop_assert!(voluntary <= budget, "{}: {:?}", id, record.brakes);
         }
-    }
-}
-
-proptest! {
-    #![proptest_config(fixed(12))]
-
-    /// The same sample and state give the same pass, also when the state has been to a file and back.
-    #[test]
-    fn the_same_journal_gives_the_same_decisions(world in world()) {
-        let mut machine = world.machine();
-        let config = machine.config.clone();
-        let mut state = State::default();
-        machine.run(12_000, |sample, pass| {
-            let again = step(&config, through_json(&state), sample);
-            assert_eq!(&again, pass);
-            state = again.state;
-        });
     }
 }
 

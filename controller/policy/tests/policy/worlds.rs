@@ -16,6 +16,17 @@ pub(crate) struct Tenant {
     habit: Habit,
 }
 
+impl Tenant {
+    /// Adds it with no more than `room` MiB.
+    pub(crate) fn settle(&self, machine: &mut Machine, name: &str, room: u64) {
+        let (anon, file) = (self.anon.min(room / 2), self.file.min(room / 2));
+        let id = machine.add(name, self.priority, anon, file, self.habit);
+        let spec = &mut machine.entry(&id).spec;
+        spec.preference = self.preference;
+        spec.rungs.clone_from(&self.rungs);
+    }
+}
+
 /// A generated machine.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
@@ -32,11 +43,7 @@ impl World {
         // What is there at the start has to fit.
         let room = self.total * 8 / 10 / self.tenants.len() as u64;
         for (n, tenant) in self.tenants.iter().enumerate() {
-            let (anon, file) = (tenant.anon.min(room / 2), tenant.file.min(room / 2));
-            let id = machine.add(&format!("w{n}"), tenant.priority, anon, file, tenant.habit);
-            let spec = &mut machine.processes.get_mut(&id).unwrap().spec;
-            spec.preference = tenant.preference;
-            spec.rungs.clone_from(&tenant.rungs);
+            tenant.settle(&mut machine, &format!("w{n}"), room);
         }
         machine
     }
@@ -48,7 +55,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         .prop_map(|(total, swap, swap_speed, tenants)| World { total, swap, swap_speed, tenants })
 }
 
-fn tenant() -> impl Strategy<Value = Tenant> {
+pub(crate) fn tenant() -> impl Strategy<Value = Tenant> {
     let priority = prop_oneof![Just(-10), Just(0), Just(0), Just(50), Just(100), Just(1000)];
     let preference =
         prop_oneof![6 => Just(Preference::None), 1 => Just(Preference::Avoid), 1 => Just(Preference::Omit)];
