@@ -103,7 +103,12 @@ pub fn exec(exec: &Exec, daemon: &Daemon) -> Result<Infallible, ExecError> {
         source,
     })?;
     let granted = admission::ask(exec.needs.as_ref(), daemon).map_err(|source| {
-        leave(daemon, from.as_deref(), &path);
+        match source {
+            // The daemon may be arming a PSI trigger on the cgroup just now, and 6.1 was seen to leak the trigger of one that
+            // goes away meanwhile. It removes the cgroup itself when nobody has come for some seconds.
+            AskError::Refused(_) => drop(go_back(daemon, from.as_deref())),
+            _ => leave(daemon, from.as_deref(), &path),
+        }
         ExecError::Admission { name: exec.name.clone(), source }
     })?;
     let (program, arguments) = exec.command.split_first().expect("the command line asks for at least one");
@@ -115,10 +120,13 @@ pub fn exec(exec: &Exec, daemon: &Daemon) -> Result<Infallible, ExecError> {
 
 /// Goes back to where it came from. What fails here is tidied up by the daemon.
 fn leave(daemon: &Daemon, from: Option<&str>, path: &Path) {
-    let back = Path::new(&daemon.cgroup_root).join(from.unwrap_or_default()).join("cgroup.procs");
-    if fs::write(back, "0").is_ok() {
+    if go_back(daemon, from).is_ok() {
         let _ = fs::remove_dir(path);
     }
+}
+
+fn go_back(daemon: &Daemon, from: Option<&str>) -> io::Result<()> {
+    fs::write(Path::new(&daemon.cgroup_root).join(from.unwrap_or_default()).join("cgroup.procs"), "0")
 }
 
 fn join(
