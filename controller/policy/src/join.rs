@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 use std::iter::Peekable;
 
 /// What both have under the same key.
-pub(crate) fn join<'k, K: Ord + 'k, A, B>(
-    left: impl IntoIterator<Item = (&'k K, A)>,
-    right: impl IntoIterator<Item = (&'k K, B)>,
-) -> impl Iterator<Item = (&'k K, A, B)> {
+pub(crate) fn join<'l, 'r, K: Ord + 'l + 'r, A, B>(
+    left: impl IntoIterator<Item = (&'l K, A)>,
+    right: impl IntoIterator<Item = (&'r K, B)>,
+) -> impl Iterator<Item = (&'l K, A, B)> {
     let mut right = right.into_iter().peekable();
     left.into_iter().filter_map(move |(key, a)| Some((key, a, seek(&mut right, key)?)))
 }

@@ -1,7 +1,5 @@
 //! One pass: assess, decide, answer, lint.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::admission;
@@ -51,7 +49,7 @@ pub(crate) fn decided(
     before: &lint::Before,
 ) -> (Plan, Vec<Finding>) {
     let eased = state.tier.eased;
-    let mut plan = decide::decide(&mut Turn { config, sample, assessed, state, taken: BTreeMap::new() });
+    let mut plan = decide::decide(&mut Turn::new(config, sample, assessed, state));
     let case = lint::Case { config, before, sample, tier: assessed.report.tier, eased };
     let findings = lint::lint(case, &plan);
     lint::block(case, &findings, state, &mut plan);

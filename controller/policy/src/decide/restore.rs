@@ -22,7 +22,8 @@ const LONG_CALM: Span = Span::secs(10);
 
 /// Before the controller leaves: nothing is held any more.
 pub(crate) fn release_all(turn: &mut Turn<'_>) {
-    for id in turn.on(|_| true) {
+    let all: Vec<_> = turn.tracked().map(|(id, ..)| id.clone()).collect();
+    for id in all {
         turn.put(&id, Rung::Free, Vec::new());
         if let Some(track) = turn.state.workloads.get_mut(&id) {
             track.held.low = None;

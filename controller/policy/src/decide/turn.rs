@@ -26,9 +26,26 @@ pub(crate) struct Turn<'a> {
     pub(crate) state: &'a mut State,
     /// What was newly done in this pass.
     pub(crate) taken: BTreeMap<WorkloadId, Taken>,
+    /// The workloads of the sample that are, or were when the pass began, on a rung above free.
+    raised: BTreeMap<&'a WorkloadId, &'a Workload>,
 }
 
+/// To look one up costs as much as to walk past so many.
+const LOOK_UP: usize = 32;
+
 impl<'a> Turn<'a> {
+    pub(crate) fn new(
+        config: &'a Config,
+        sample: &'a Sample,
+        assessed: &'a Assessed,
+        state: &'a mut State,
+    ) -> Self {
+        let all = join(&sample.workloads, &state.workloads);
+        let raised =
+            all.filter(|(.., track)| track.held.rung > Rung::Free).map(|(id, w, _)| (id, w)).collect();
+        Self { config, sample, assessed, state, taken: BTreeMap::new(), raised }
+    }
+
     pub(crate) fn at(&self) -> Monotonic {
         self.sample.at
     }
@@ -46,13 +63,17 @@ impl<'a> Turn<'a> {
         join(&self.sample.workloads, &self.state.workloads)
     }
 
-    /// Those of them on a rung that `test` accepts. Few are on any: they are looked for on the state's side.
+    /// Those of them on a rung above free that `test` accepts. As long as few are on any, only these are looked at.
     pub(crate) fn held(
         &self,
         test: impl Fn(Rung) -> bool,
     ) -> impl Iterator<Item = (&WorkloadId, &Workload, &Track)> {
-        let tracks = self.state.workloads.iter().filter(move |(_, t)| test(t.held.rung));
-        tracks.filter_map(|(id, track)| Some((id, self.sample.workloads.get(id)?, track)))
+        let few = self.raised.len() * LOOK_UP < self.state.workloads.len();
+        let known = self.raised.iter().filter(move |_| few);
+        let known = known.filter_map(|(id, w)| Some((*id, *w, self.state.workloads.get(id)?)));
+        let walked = (!few).then(|| self.tracked()).into_iter().flatten();
+        let above = move |rung| rung > Rung::Free && test(rung);
+        known.chain(walked).filter(move |(.., track)| above(track.held.rung))
     }
 
     /// Workloads of the sample that are on a rung that `test` accepts.
@@ -184,6 +205,7 @@ impl<'a> Turn<'a> {
             leash: None,
             trimmed: track.held.trimmed,
         };
+        self.raised.extend(self.sample.workloads.get_key_value(id));
     }
 }
 
