@@ -1,5 +1,5 @@
 //! One property for each invariant that the policy can decide, over lives full of trouble, each checked from the outside: from
-//! samples and plans alone. `docs/invariants.md` says what else shows them.
+//! samples, plans, and the tier and the growth that a pass reports. `docs/invariants.md` says what else shows them.
 
 use std::collections::BTreeMap;
 
