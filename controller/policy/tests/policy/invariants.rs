@@ -131,6 +131,9 @@ impl Law for OneKill {
         {
             self.begun.remove(&outcome.workload);
         }
+        // Who was seen dead stays so, whatever can't be read of him later.
+        let dead = |id: &WorkloadId| sample.workloads.get(id).is_none_or(|w| w.populated == Some(false));
+        self.begun.retain(|id, _| !dead(id));
         for (id, _) in pass.plan.workloads.iter().filter(|(_, w)| w.kill) {
             self.begun.entry(id.clone()).or_insert(sample.at);
         }
