@@ -4,9 +4,11 @@
 mod act;
 mod admission;
 mod daemon;
+mod dry;
 mod exec;
 mod guest;
 mod identity;
+mod lease;
 mod oom;
 mod planner;
 mod probes;

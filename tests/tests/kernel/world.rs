@@ -297,7 +297,16 @@ pub(crate) fn has_swap() -> bool {
 
 /// `MemAvailable` in MiB.
 pub(crate) fn available_mib() -> u64 {
+    meminfo_mib("MemAvailable:")
+}
+
+/// `MemTotal` in MiB.
+pub(crate) fn total_mib() -> u64 {
+    meminfo_mib("MemTotal:")
+}
+
+fn meminfo_mib(key: &str) -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
 }
