@@ -1,6 +1,7 @@
 //! What became of earlier actions: yields are learned, second looks are respected, the gate's stops are taken over.
 
 use super::Turn;
+use crate::join::join;
 use crate::plan::{Act, ActResult, Evidence, Outcome, Tier};
 use crate::relief::CRUMBS;
 use crate::sample::{Rung, WorkloadId};
@@ -74,11 +75,10 @@ fn matches(track: &Track, outcome: &Outcome) -> bool {
 
 /// A target of the gate that is found frozen was stopped by it: the plan takes it over instead of thawing it.
 fn adopt(turn: &mut Turn<'_>) {
-    let stopped = |id: &WorkloadId| {
-        let frozen = turn.sample.workloads.get(id).is_some_and(|w| w.frozen == Some(true));
-        frozen && turn.state.workloads.get(id).is_some_and(|t| t.held.rung < Rung::Freeze)
-    };
-    let adopted: Vec<_> = turn.state.gate.targets.iter().filter(|id| stopped(id)).cloned().collect();
+    let by_us = |id| turn.state.workloads.get(id).is_none_or(|t| t.held.rung >= Rung::Freeze);
+    let targets = turn.state.gate.targets.iter().map(|id| (id, ()));
+    let frozen = join(&turn.sample.workloads, targets).filter(|(_, w, ())| w.frozen == Some(true));
+    let adopted: Vec<_> = frozen.map(|(id, ..)| id).filter(|id| !by_us(id)).cloned().collect();
     for id in adopted {
         let growth = Evidence::Growth { bytes_per_second: turn.growth(&id) };
         let evidence = turn.because([growth]);

@@ -92,11 +92,10 @@ fn could_shrink(case: Case<'_>, claimed: Bytes, id: &WorkloadId, workload: &Work
 }
 
 fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
-    let bad = |id: &&WorkloadId| {
-        let workload = case.sample.workloads.get(*id);
-        !workload.is_some_and(|w| !out_of_bounds(case, w) && may(case, w, Rung::Freeze))
-    };
-    if let Some(id) = plan.gate.targets.iter().find(bad) {
+    let targets = plan.gate.targets.iter().map(|id| (id, case.sample.workloads.get(id)));
+    let targets: Vec<_> = targets.collect();
+    let good = |w: &Workload| !out_of_bounds(case, w) && may(case, w, Rung::Freeze);
+    if let Some((id, _)) = targets.iter().find(|(_, w)| !w.is_some_and(good)) {
         findings.push(fatal(None, 2, format!("the gate would stop {id}, which may not be frozen")));
     }
     // It can stop a whole priority only, so it stops the lowest.
@@ -104,8 +103,8 @@ fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
         return;
     }
     let Some((spared, lowest)) = lowest(case, plan) else { return };
-    let above = |id: &&WorkloadId| case.sample.workloads.get(*id).is_some_and(|w| rank(w) > rank(lowest));
-    if let Some(id) = plan.gate.targets.iter().find(above) {
+    let above = |w: &Workload| rank(w) > rank(lowest);
+    if let Some((id, _)) = targets.iter().find(|(_, w)| w.is_some_and(above)) {
         findings.push(fatal(None, 1, format!("the gate would stop {id} before {spared}")));
     }
 }
