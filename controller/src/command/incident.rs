@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use plimsoll::config;
+use plimsoll::incident::compare::Policy;
 use plimsoll::incident::read::{Journal, Place};
 use plimsoll::incident::replay::{Remark, Verdict};
 use plimsoll::incident::{compare, events, explain, plot, replay, say};
@@ -64,7 +65,9 @@ pub(crate) fn replay(arguments: ReplayArgs) -> Result<()> {
 
 /// With another policy, on a plot, or both.
 fn compared(journal: &mut Journal, policy: Option<&Path>, plot: Option<&Path>, json: bool) -> Result<()> {
-    let other = policy.map(config::load).transpose()?;
+    let read =
+        |path: &Path| Ok::<_, config::LoadError>(Policy { path: path.into(), config: config::load(path)? });
+    let other = policy.map(read).transpose()?;
     let compared = compare::compare(journal, other, progress())?;
     ensure!(compared.passes > 0, "there is no pass in the journal that can be decided again");
     if let Some(file) = plot {

@@ -1,5 +1,7 @@
 //! What another policy would have decided on the same samples. They are of a world in which the first policy acted.
 
+use std::path::PathBuf;
+
 use plimsoll_policy::config::{Config, Rule};
 use plimsoll_policy::journal::{Entry, Line};
 use plimsoll_policy::pass::{Pass, step};
@@ -11,6 +13,7 @@ use serde::Serialize;
 
 use super::course::Course;
 use super::read::{Journal, Read, ReadError};
+use crate::config::{LoadError, resolve};
 
 /// Two courses of one journal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -25,9 +28,31 @@ pub struct Comparison {
     pub other: Option<Course>,
 }
 
+/// A configuration to compare with, as its file has it.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// What errors call it.
+    pub path: PathBuf,
+    /// Not yet resolved for the size of a host: that is the host of the journal.
+    pub config: Config,
+}
+
+/// Why nothing can be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// The journal can't be read.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    /// The other configuration contradicts itself on a host of that size.
+    #[error(transparent)]
+    Policy(#[from] LoadError),
+}
+
 /// The other policy with its own state.
 struct Other {
-    config: Config,
+    policy: Policy,
+    /// As it is on the host of the journal, once its size is known.
+    config: Option<Config>,
     state: Option<State>,
     course: Course,
 }
@@ -35,14 +60,15 @@ struct Other {
 /// Follows a journal, and what another policy makes of its samples.
 ///
 /// # Errors
-/// When a file can't be read. What is damaged is passed over: a replay without another policy names it.
+/// When a file can't be read, or the other policy is wrong on that host. What is damaged is passed over: a replay without another policy names it.
 pub fn compare(
     journal: &mut Journal,
-    other: Option<Config>,
+    other: Option<Policy>,
     mut progress: impl FnMut(&Journal),
-) -> Result<Comparison, ReadError> {
+) -> Result<Comparison, CompareError> {
     let (mut again, mut recorded) = (Replay::default(), Course::default());
-    let mut other = other.map(|config| Other { config, state: None, course: Course::default() });
+    let mut other =
+        other.map(|policy| Other { policy, config: None, state: None, course: Course::default() });
     let (mut passes, mut begun, mut last) = (0, None, None);
     while let Some(next) = journal.next() {
         let line = match next?.1 {
@@ -66,7 +92,7 @@ pub fn compare(
         passes += 1;
         recorded.pass(at, follows, seen, plan);
         if let Some(other) = &mut other {
-            other.pass(&line, follows);
+            other.pass(&line, follows)?;
         }
     }
     let end = recorded.last.as_ref().map_or(Monotonic(0), |last| last.at);
@@ -84,14 +110,19 @@ fn follows(last: Option<Option<u64>>, n: Option<u64>) -> bool {
 
 impl Other {
     /// A daemon that begins does so with what it remembers; after that the state is this policy's own.
-    fn pass(&mut self, line: &Line<'_>, follows: bool) {
+    fn pass(&mut self, line: &Line<'_>, follows: bool) -> Result<(), LoadError> {
+        if let (None, Some(meminfo)) = (&self.config, line.sample.host.meminfo) {
+            self.config = Some(resolve(&self.policy.path, self.policy.config.clone(), meminfo.total)?);
+        }
+        let Some(config) = &self.config else { return Ok(()) };
         let begins = line.n == Some(1) || self.state.is_none();
         let recorded = || line.state.as_deref().cloned().unwrap_or_default();
         let state = if begins { recorded() } else { self.state.take().unwrap_or_default() };
-        let sample = respecified(&self.config, &line.sample);
-        let Pass { state, assessment, plan, .. } = step(&self.config, state, &sample);
+        let sample = respecified(config, &line.sample);
+        let Pass { state, assessment, plan, .. } = step(config, state, &sample);
         self.course.pass(sample.at, follows, &assessment, &plan);
         self.state = Some(state);
+        Ok(())
     }
 }
 

@@ -13,7 +13,8 @@ fn compared(name: &str, change: impl Fn(&mut Config)) -> Comparison {
     let files = journalled(dir.path(), &config, &samples, &[]);
     let mut other = config;
     change(&mut other);
-    compare(&mut Journal::of(files), Some(other), |_| {}).unwrap()
+    compare(&mut Journal::of(files), Some(Policy { path: "other.yaml".into(), config: other }), |_| {})
+        .unwrap()
 }
 
 #[test]
@@ -56,4 +57,25 @@ fn rules_of_the_other_policy_hold_by_name() {
     let priority =
         |name: &str| sample.workloads.values().find(|it| it.spec.name == name).map(|it| it.spec.priority);
     assert_eq!((priority("batch"), priority("service")), (Some(5000), Some(1000)));
+}
+
+/// The thresholds of a preset are those of the machine that wrote the journal.
+#[test]
+fn the_other_policy_is_that_of_the_host() {
+    let (config, mut samples) = story(&scenario("page_cache_scanner"));
+    let scale = |bytes: &mut plimsoll_policy::units::Bytes| bytes.0 *= 512;
+    for meminfo in samples.iter_mut().filter_map(|it| it.host.meminfo.as_mut()) {
+        [&mut meminfo.total, &mut meminfo.free, &mut meminfo.available].into_iter().for_each(scale);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let files = journalled(dir.path(), &config, &samples, &[]);
+    let mut other = Other {
+        policy: Policy { path: "other.yaml".into(), config: Config::default() },
+        config: None,
+        state: None,
+        course: Course::default(),
+    };
+    let Some(Ok((_, Read::Whole(Entry::Line(line))))) = Journal::of(files).nth(1) else { panic!("a line") };
+    other.pass(&line, true).unwrap();
+    assert!(other.config.unwrap().host.elevated.used > Config::default().host.elevated.used);
 }
