@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use plimsoll_tests::guest;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
-use crate::world::{Daemon, Group, available_mib, get, wait};
+use crate::world::{Daemon, Group, available_mib, get, has_swap, wait};
 
 const RULES: &str = "
 workloads:
@@ -21,21 +21,28 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Stops the daemon, replays its journal, and explains its last action to this rung.
-fn explained(daemon: &mut Daemon, rung: &str) -> String {
+/// Stops the daemon and decides its journal again, which it gives.
+fn replayed(daemon: &mut Daemon) -> String {
     assert_eq!(daemon.stop(), Some(0), "{}", daemon.log());
     let journal = daemon.journal_path();
     let output = plimsoll(&["replay", &journal]);
     let said = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("no differences\n") && said.lines().count() == 1, "{said}");
+    println!("{said}");
+    journal
+}
+
+/// The same, and explains the last action to this rung.
+fn explained(daemon: &mut Daemon, rung: &str) -> String {
+    let journal = replayed(daemon);
     let events = text(&plimsoll(&["events", "--journal", &journal]).stdout);
     let line = events.lines().rfind(|line| line.contains(&format!("  {rung}  ")));
     let id = line.unwrap_or_else(|| panic!("no {rung} in\n{events}")).split_whitespace().nth(1).unwrap();
     let output = plimsoll(&["explain", id, "--journal", &journal]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let told = text(&output.stdout);
-    println!("{said}{events}{told}");
+    println!("{events}{told}");
     assert!(told.starts_with(&format!("action {id}: {rung} of batch (t-batch#")), "{told}");
     assert!(told.contains("  because   "), "{told}");
     told
@@ -48,14 +55,18 @@ fn a_freeze_is_decided_again_and_explained() {
     let _protected = chat.idle_on(100);
     let mut daemon = Daemon::start(&format!("ladder: {{ rungs: [trim, freeze, kill] }}{RULES}"));
     let to = (available_mib() + 200).to_string();
-    let _hog = batch.workload(&["batch-job", "--to-mib", &to, "--rate-mib", "200"]);
+    let hog = batch.workload(&["batch-job", "--to-mib", &to, "--rate-mib", "200"]);
     wait("the hog is frozen", || batch.is_frozen());
     wait("that is on the record", || daemon.saw("freeze", "done"));
+    // With nobody to hold it, it would fill the machine while the daemon ends.
+    drop(hog);
     let told = explained(&mut daemon, "freeze");
-    assert!(told.contains("freeze: done"), "{told}");
+    // The gate may have been there before the plan, and both are on the record.
+    let frozen = told.lines().any(|line| line.contains("freeze") && line.contains("done"));
+    assert!(frozen, "{told}");
 }
 
-/// A killed one, with what that freed.
+/// A killed one, with what that freed. With swap the kernel finds room for both: pressure and a replay are all that is left then.
 #[test]
 fn a_kill_is_decided_again_and_explained() {
     let (chat, batch) = (Group::new("t-chat"), Group::new("t-batch"));
@@ -63,7 +74,13 @@ fn a_kill_is_decided_again_and_explained() {
     let _low = batch.idle_on(held);
     let mut daemon = Daemon::start(&format!("ladder: {{ rungs: [kill] }}{RULES}"));
     let to = (held + 160).to_string();
-    let _high = chat.workload(&["batch-job", "--idle", "--to-mib", &to, "--rate-mib", "100"]);
+    let high = chat.workload(&["batch-job", "--idle", "--to-mib", &to, "--rate-mib", "100"]);
+    if has_swap() {
+        wait("memory is short", || daemon.tiers().iter().any(|tier| tier == "critical"));
+        drop(high);
+        replayed(&mut daemon);
+        return;
+    }
     wait("the low one was killed", || daemon.saw("kill", "done"));
     let told = explained(&mut daemon, "kill");
     assert!(told.contains("kill: done, freed "), "{told}");
