@@ -165,7 +165,9 @@ fn reclaim(cgroup: &Cgroup, budget: Bytes, deadline: Monotonic) -> Result<End, F
     Ok(End::Done)
 }
 
-/// Stops growth first (a limit at the present use costs no reclaim), makes room in pieces, then closes in.
+/// Stops growth first (a limit at the present use costs no reclaim), makes room in pieces, then closes in. A limit that the
+/// workload has overrun stays where it is until it can be lowered: set anew at the present use it would follow the workload
+/// up, pass by pass, and brake nothing.
 fn high(
     cgroup: &Cgroup,
     limit: Bytes,
@@ -179,17 +181,23 @@ fn high(
         ledger.note_high(slot, raw(found), bytes.0);
         cgroup.set_high(Limit::Bytes(bytes))
     };
+    let stands = raw(cgroup.high()?);
+    let near = |current: Bytes| limit.max(current).min(limit.max(Bytes(stands)));
     let current = cgroup.current()?;
-    set(limit.max(current))?;
-    if current <= limit {
+    if near(current).0 != stands {
+        set(near(current))?;
+    }
+    if current <= limit || stands < limit.0 {
         return Ok(End::Done);
     }
     let end = reclaim(cgroup, current.saturating_sub(limit), deadline)?;
     if end == End::Gone {
         return Ok(end);
     }
-    let now_at = limit.max(cgroup.current()?);
-    set(now_at)?;
+    let now_at = near(cgroup.current()?);
+    if now_at.0 != stands {
+        set(now_at)?;
+    }
     Ok(if now_at > limit { End::Partial } else { End::Done })
 }
 

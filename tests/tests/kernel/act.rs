@@ -174,3 +174,25 @@ fn a_throttle_is_set_by_a_worker_and_written_down() {
     }
     bench.stop();
 }
+
+/// A limit that was overrun and can't be lowered stays where it is. Set anew at the present use, pass by pass, it would
+/// follow the workload up and brake nothing.
+#[test]
+fn a_limit_does_not_follow_a_workload_that_overran_it() {
+    let group = Group::new("t-overrun");
+    group.write("memory.swap.max", "0");
+    let _child = group.idle_on(64);
+    let bench = Bench::new(&group);
+    let set = |mib| {
+        let (cgroup, limit) = (Arc::clone(&bench.cgroup), Bytes::mib(mib));
+        assert!(bench.workers.submit(Job::High { cgroup, limit, found: Limit::Max, slot: bench.slot }));
+        (bench.end_of(Act::High(Limit::Max).name()).end, group.number("memory.high") >> 20)
+    };
+    assert_eq!(set(80), (End::Done, 80));
+    let _more = group.workload(&["batch-job", "--to-mib", "64", "--rate-mib", "100"]);
+    wait("it has overrun its limit", || group.number("memory.current") > 82 << 20);
+    assert_eq!(set(70).1, 80, "it stands");
+    assert_eq!(set(75).1, 80, "and stands again");
+    assert_eq!(set(200), (End::Done, 200), "raising it is done at once");
+    bench.stop();
+}
