@@ -48,7 +48,7 @@ pub fn scores<'a, K: Ord>(
     specs: impl Iterator<Item = (K, &'a Spec)> + Clone,
 ) -> BTreeMap<K, Score> {
     let classes: BTreeSet<_> =
-        specs.clone().filter(|(_, spec)| is_victim(config, spec)).map(|(_, s)| class(s)).collect();
+        specs.clone().filter(|(_, spec)| is_victim(config, spec)).map(|(_, s)| roles::rank(s)).collect();
     let places: BTreeMap<_, _> =
         classes.iter().enumerate().map(|(place, class)| (*class, score(place, classes.len()))).collect();
     let touched = specs.filter(|(_, spec)| spec.preference != Preference::Omit);
@@ -58,17 +58,13 @@ pub fn scores<'a, K: Ord>(
 type Class = (bool, i32);
 
 fn places_of(config: &Config, places: &BTreeMap<Class, i16>, spec: &Spec) -> Score {
-    let place = places.get(&class(spec)).filter(|_| is_victim(config, spec));
+    let place = places.get(&roles::rank(spec)).filter(|_| is_victim(config, spec));
     place.map_or(Score::AtMost(0), |score| Score::Exactly(*score))
 }
 
 fn is_victim(config: &Config, spec: &Spec) -> bool {
     let may = config.ladder.rungs.contains(&Rung::Kill) && spec.rungs.contains(&Rung::Kill);
     may && spec.preference != Preference::Omit && !roles::protects(config, spec)
-}
-
-fn class(spec: &Spec) -> Class {
-    (spec.preference == Preference::Avoid, spec.priority)
 }
 
 /// Evenly spread, the first to yield highest. With more classes than values neighbours share one.

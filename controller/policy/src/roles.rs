@@ -13,6 +13,11 @@ pub(crate) fn protects(config: &Config, spec: &Spec) -> bool {
     spec.priority >= config.protect_priority
 }
 
+/// The class in which a workload yields: those that ask to be avoided last, then the lowest priority first. The lint has its own.
+pub(crate) fn rank(spec: &Spec) -> (bool, i32) {
+    (spec.preference == Preference::Avoid, spec.priority)
+}
+
 /// May be a victim of some rung.
 pub(crate) fn is_eligible(config: &Config, workload: &Workload) -> bool {
     workload.spec.preference != Preference::Omit

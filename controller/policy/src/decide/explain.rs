@@ -114,7 +114,7 @@ fn passed_over<'a>(
     workload: &Workload,
     ask: Ask,
 ) -> impl Iterator<Item = Refused> + use<'a> {
-    let rank = |w: &Workload| (w.spec.preference == Preference::Avoid, w.spec.priority);
+    let rank = |w: &Workload| roles::rank(&w.spec);
     let this = rank(workload);
     let mut lower: Vec<_> =
         turn.tracked().filter(|(_, w, _)| rank(w) < this && w.populated != Some(false)).collect();

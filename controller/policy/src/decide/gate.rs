@@ -4,7 +4,7 @@ use super::Turn;
 use crate::assess::Memory;
 use crate::plan::{Gate, Tier};
 use crate::roles;
-use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::sample::{Rung, Workload, WorkloadId};
 use crate::units::Span;
 
 /// The gate is armed where memory might run out within this time.
@@ -35,7 +35,7 @@ fn due(turn: &Turn<'_>, memory: &Memory) -> bool {
 fn gate(turn: &Turn<'_>) -> Gate {
     let (mut lowest, mut targets) = (None, Vec::new());
     for (id, workload, track) in turn.tracked().filter(|(_, w, t)| freezable(turn, w, t.held.rung)) {
-        let rank = rank(workload);
+        let rank = roles::rank(&workload.spec);
         if lowest.is_none_or(|lowest| rank < lowest) {
             lowest = Some(rank);
             targets.clear();
@@ -47,10 +47,6 @@ fn gate(turn: &Turn<'_>) -> Gate {
     let targets: Vec<WorkloadId> = targets.into_iter().cloned().collect();
     let protected = roles::protected(turn.config, turn.sample).map(|(id, _)| id.clone());
     Gate { protected: if targets.is_empty() { Vec::new() } else { protected.collect() }, targets }
-}
-
-fn rank(workload: &Workload) -> (bool, i32) {
-    (workload.spec.preference == Preference::Avoid, workload.spec.priority)
 }
 
 /// One that is frozen still counts as the lowest: the next priority is not the gate's business until the plan says so.

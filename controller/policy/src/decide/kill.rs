@@ -9,7 +9,7 @@ use crate::holding::Holding;
 use crate::plan::{Evidence, Tier};
 use crate::relief::{CRUMBS, residual};
 use crate::roles;
-use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::Track;
 use crate::units::{Bytes, Share, Span};
 
@@ -173,7 +173,7 @@ fn first(turn: &Turn<'_>) -> Option<Victim> {
 /// Whether one that would be killed before this victim could not be read this time. The next look comes soon, and a kill can't be
 /// undone; one that can't be read for longer is passed over.
 fn is_missing_below(turn: &Turn<'_>, victim: &Victim) -> bool {
-    let rank = |w: &Workload| (w.spec.preference == Preference::Avoid, w.spec.priority);
+    let rank = |w: &Workload| roles::rank(&w.spec);
     let Some(of_victim) = turn.sample.workloads.get(&victim.id).map(rank) else { return false };
     turn.tracked().any(|(_, w, track)| {
         let open = roles::is_eligible(turn.config, w) && roles::allows(turn.config, w, Rung::Kill);

@@ -12,7 +12,7 @@ use crate::assess::{Memory, time_for};
 use crate::plan::{Evidence, Tier};
 use crate::relief::{BRAKE_AHEAD, CRUMBS, Candidate, HORIZON, Relief, SLOW, residual};
 use crate::roles;
-use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::Track;
 use crate::units::{Bytes, Span};
 
@@ -202,7 +202,7 @@ fn row(
         let most = gives.iter().map(|g| g.soon).max().unwrap_or_default();
         gives.extend(worth(turn, candidate, give(rung), give(now), most));
     }
-    let rank = (workload.spec.preference == Preference::Avoid, workload.spec.priority);
+    let rank = roles::rank(&workload.spec);
     Row { id: id.clone(), rank, gives, chosen: 0, cache, left }
 }
 

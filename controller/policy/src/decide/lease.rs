@@ -6,7 +6,7 @@ use crate::holding::Holding;
 use crate::plan::{Evidence, Tier};
 use crate::relief::SLOW;
 use crate::roles;
-use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::{Lease, Track};
 use crate::units::{Bytes, Monotonic, Span};
 
@@ -91,7 +91,7 @@ pub(crate) fn give_up(turn: &mut Turn<'_>, id: &WorkloadId, least: Tier) {
 
 /// Whether one of lower priority is left alone that has memory which trimming would give.
 fn spares_another(turn: &Turn<'_>, workload: &Workload) -> bool {
-    let rank = |w: &Workload| (w.spec.preference == Preference::Avoid, w.spec.priority);
+    let rank = |w: &Workload| roles::rank(&w.spec);
     let swap_free = turn.memory().map_or(Bytes::ZERO, |memory| memory.swap_free);
     turn.tracked().any(|(_, other, track)| {
         let lower = rank(other) < rank(workload) && roles::is_eligible(turn.config, other);

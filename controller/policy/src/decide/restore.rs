@@ -8,7 +8,7 @@ use crate::assess::observe::positive;
 use crate::assess::{Memory, per};
 use crate::plan::{Evidence, Tier};
 use crate::roles;
-use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::Track;
 use crate::units::{Bytes, Span};
 
@@ -75,7 +75,7 @@ fn next(turn: &Turn<'_>) -> Option<(WorkloadId, Bytes)> {
     let (id, w, track) = turn
         .held(|r| matches!(r, Rung::Throttle | Rung::Freeze))
         .filter(|(_, _, t)| t.held.leash.is_none())
-        .max_by_key(|(id, w, _)| (w.spec.preference == Preference::Avoid, w.spec.priority, Reverse(*id)))?;
+        .max_by_key(|(id, w, _)| (roles::rank(&w.spec), Reverse(*id)))?;
     let dwell = turn.config.host.dwell_down;
     let calm = calm::lasts(turn).filter(|calm| *calm >= dwell);
     let long = turn.tier() == Tier::Normal && calm.is_some_and(|calm| calm >= LONG_CALM);

@@ -6,17 +6,17 @@ use std::collections::BinaryHeap;
 use super::Turn;
 use crate::relief::Candidate;
 use crate::roles;
-use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::Track;
 use crate::units::{Bytes, Span};
 
 /// Those that ask to be avoided yield last; the lowest priority first; among equals the one of whom most is freed, then the
 /// cheapest to start again. Ties are broken by the order of the ids, which is that of the walk.
-pub(crate) type Place = (bool, i32, Reverse<Bytes>, u64);
+pub(crate) type Place = ((bool, i32), Reverse<Bytes>, u64);
 
 pub(crate) fn place(workload: &Workload, freed: Bytes) -> Place {
     let spec = &workload.spec;
-    (spec.preference == Preference::Avoid, spec.priority, Reverse(freed), spec.restart_cost_ms)
+    (roles::rank(spec), Reverse(freed), spec.restart_cost_ms)
 }
 
 /// The eligible workloads that are braked or could give anything on a rung short of a kill, in the order in which they yield.

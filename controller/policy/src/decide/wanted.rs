@@ -9,7 +9,8 @@ use crate::config::Ladder;
 use crate::holding::Holding;
 use crate::plan::{Plan, Tier, Wanted};
 use crate::relief::{CRUMBS, Candidate, HORIZON};
-use crate::sample::{Preference, Rung, Trigger, WorkloadId};
+use crate::roles;
+use crate::sample::{Rung, Trigger, WorkloadId};
 use crate::state::{Asked, Held, Track};
 use crate::units::{Bytes, Monotonic, Span};
 
@@ -77,7 +78,7 @@ fn budgets(turn: &Turn<'_>) -> BTreeMap<WorkloadId, Asked> {
         turn.held(|r| r != Rung::Free).map(|(_, _, t)| t.arriving(turn.at(), HORIZON)).sum();
     let coming = turn.pending(HORIZON) + under_way;
     let mut order: Vec<_> = turn.held(|r| matches!(r, Rung::Trim | Rung::Freeze)).collect();
-    order.sort_by_key(|(id, w, _)| (w.spec.preference == Preference::Avoid, w.spec.priority, *id));
+    order.sort_by_key(|(id, w, _)| (roles::rank(&w.spec), *id));
     let mut lacking = Lacking {
         bytes: turn.assessed.report.deficit.saturating_sub(coming),
         free: free_wanted(&memory),

@@ -1,6 +1,7 @@
 //! Invariant 7: no brake in calm or beyond the budget, no stampede and no queue-jumping when workloads are let go, no
 //! freeze without an end.
 
+use super::order::rank;
 use super::{Case, fatal};
 use crate::plan::{Finding, Plan, Tier, Wanted};
 use crate::sample::{Preference, Rung, Trigger, Workload, WorkloadId};
@@ -80,10 +81,6 @@ fn thawed<'a>(case: Case<'a>, id: &WorkloadId, wanted: &Wanted) -> Option<&'a Wo
     let withdrawn = case.sample.outcomes.iter().any(|o| o.workload == *id);
     let thawed = case.before.held(id).rung == Rung::Freeze && wanted.rung < Rung::Freeze;
     (thawed && may_stay && !withdrawn).then_some(workload)
-}
-
-fn rank(workload: &Workload) -> (bool, i32) {
-    (workload.spec.preference == Preference::Avoid, workload.spec.priority)
 }
 
 /// One that stays frozen although its time is up, and the host could have borne it for long enough to let it go: one at a time.

@@ -62,7 +62,7 @@ fn spared<'a>(
     case.sample.workloads.iter().find(|(id, w)| lower(w) && spared(id, w)).map(|(id, _)| id)
 }
 
-fn rank(workload: &Workload) -> (bool, i32) {
+pub(super) fn rank(workload: &Workload) -> (bool, i32) {
     (workload.spec.preference == Preference::Avoid, workload.spec.priority)
 }
 
