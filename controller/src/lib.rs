@@ -1,6 +1,7 @@
 //! The controller: every effect lives here. `sense` reads, `plimsoll_policy` decides, `act` writes, `report` tells.
 
 pub mod act;
+pub mod ask;
 pub mod check;
 pub mod config;
 pub mod control;

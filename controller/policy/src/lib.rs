@@ -6,9 +6,11 @@
 
 pub mod admission;
 pub mod assess;
+pub mod concession;
 pub mod config;
 mod decide;
 mod dry;
+pub mod gpu;
 mod history;
 mod holding;
 mod join;

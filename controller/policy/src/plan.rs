@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::admission::{Answer, Reservation, Waiting};
 use crate::assess::forecast::{Forecast, Source};
 use crate::assess::thrashing::ThrashState;
+use crate::concession::Wish;
+use crate::gpu::GpuId;
 use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Limit, Monotonic, Share, Span, is_default};
 
@@ -80,6 +82,31 @@ pub struct Assessment {
     /// Growth in bytes per second of each workload that grows or shrinks; absent also where two readings of the same inode
     /// are missing.
     pub growth: BTreeMap<WorkloadId, i64>,
+    /// Every GPU whose memory is a resource of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gpus: BTreeMap<GpuId, GpuAssessment>,
+}
+
+/// What one pass made of a GPU's readings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GpuAssessment {
+    /// The tier after hysteresis.
+    pub tier: Tier,
+    /// The signal that decided it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<Evidence>,
+    /// Used share, with what is promised; `None` where it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<Share>,
+    /// Bytes until it is full, less what is promised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headroom: Option<Bytes>,
+    /// Bytes wanted back to be calm again.
+    pub deficit: Bytes,
+    /// Whether somebody needs more of it: its use moves, an allocation failed, or a reservation waits. Engines fill a GPU once and
+    /// for all: one that is merely full is not short, and nobody has to make room on it.
+    pub contested: bool,
 }
 
 /// A fact with its number and the threshold it was held against.
@@ -197,6 +224,9 @@ pub struct Wanted {
     /// Budget for `memory.reclaim` in this pass.
     #[serde(skip_serializing_if = "is_default")]
     pub reclaim: Option<Bytes>,
+    /// What is wanted of its own doing; absent where nothing was, or what was is undone and answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wish: Option<Wish>,
     /// When a throttle or a freeze ends unless it is renewed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Monotonic>,

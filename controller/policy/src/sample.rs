@@ -10,6 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Request;
+use crate::concession::{Concession, Offer};
+use crate::gpu::{Gpu, GpuId};
 use crate::plan::Outcome;
 use crate::units::{Bytes, Limit, Monotonic, is_default};
 
@@ -32,6 +34,10 @@ pub enum Trigger {
     Workloads,
     /// A client asked for something.
     Request,
+    /// The use of a GPU's memory moved, or a GPU came or was lost.
+    Gpu,
+    /// What a workload can be asked for changed, or it answered.
+    Concession,
     /// The configuration was read again.
     Reload,
     /// The last pass: everything is about to be released.
@@ -47,11 +53,17 @@ pub struct Sample {
     pub trigger: Trigger,
     /// The machine as a whole.
     pub host: Host,
+    /// Every GPU that is known, those whose memory is the host's included.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gpus: BTreeMap<GpuId, Gpu>,
     /// Every workload that was found.
     pub workloads: BTreeMap<WorkloadId, Workload>,
     /// What actions that ended since the last sample achieved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<Outcome>,
+    /// What workloads that were asked gave since the last sample.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conceded: Vec<Concession>,
     /// What clients asked for since the last sample, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<Request>,
@@ -302,7 +314,7 @@ pub enum Rung {
     Trim,
     /// `memory.high`, a lease.
     Throttle,
-    /// Give back GPU memory or unload the model. Planned by a later version: never chosen by this one.
+    /// By its own doing: give back GPU memory, or unload the model.
     Offload,
     /// `cgroup.freeze`, then reclaim while frozen.
     Freeze,
@@ -382,6 +394,12 @@ pub struct Workload {
     /// Cumulative counters of the eBPF programs for this cgroup and those below it.
     #[serde(skip_serializing_if = "is_default")]
     pub probes: Option<Probes>,
+    /// GPU memory that its processes hold, by device; `None` for a device that it uses by an amount that nobody knows.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gpus: BTreeMap<GpuId, Option<Bytes>>,
+    /// What it can be asked for; `None` where there is no way to ask.
+    #[serde(skip_serializing_if = "is_default")]
+    pub offer: Option<Offer>,
 }
 
 /// From `memory.stat`: bytes, and cumulative page counts.

@@ -137,7 +137,7 @@ impl Senses {
                 None => gaps.push(Gap { what: id.to_string(), why: FileError::Gone.to_string() }),
             }
         }
-        Sample { at, trigger, host, workloads, outcomes, requests, gaps }
+        Sample { at, trigger, host, workloads, outcomes, requests, gaps, ..Sample::default() }
     }
 }
 

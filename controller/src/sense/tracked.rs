@@ -87,6 +87,7 @@ impl Tracked {
             frozen,
             populated,
             probes: counters.map(|counters| self.sum(counters)),
+            ..Workload::default()
         })
     }
 

@@ -158,6 +158,7 @@ impl Process {
             frozen: Some(self.frozen),
             populated: Some(!self.dead),
             probes: hardware.probes.then(|| self.probes()),
+            ..Workload::default()
         }
     }
 

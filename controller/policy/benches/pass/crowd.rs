@@ -123,7 +123,7 @@ fn workload(id: &WorkloadId, active: Option<usize>) -> Workload {
         psi: Some(Psi::default()),
         frozen: Some(false),
         populated: Some(true),
-        probes: None,
+        ..Workload::default()
     }
 }
 

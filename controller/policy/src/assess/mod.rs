@@ -123,6 +123,7 @@ pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Ass
         thrash: thrashing,
         deficit,
         growth,
+        gpus: std::collections::BTreeMap::new(),
     };
     Assessed { report, memory }
 }

@@ -109,6 +109,7 @@ fn workload() -> BoxedStrategy<Workload> {
                         major_faults,
                         ..Probes::default()
                     }),
+                    ..Workload::default()
                 }
             },
         )
@@ -201,7 +202,7 @@ pub(crate) fn sample() -> BoxedStrategy<Sample> {
             workloads,
             outcomes,
             requests,
-            gaps: Vec::new(),
+            ..Sample::default()
         })
         .boxed()
 }

@@ -1,0 +1,58 @@
+//! GPUs: their ids and readings.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Bytes, is_default};
+
+/// A GPU: the UUID that the driver gives it (`GPU-...`, of a MIG instance `MIG-...`), or its PCI address where it gives none. As a
+/// resource it is written `gpu:<id>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub struct GpuId(pub Arc<str>);
+
+impl fmt::Display for GpuId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<GpuId> for String {
+    fn from(id: GpuId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl From<String> for GpuId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<&str> for GpuId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+/// One GPU's readings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gpu {
+    /// For people: the model's name.
+    pub name: String,
+    /// Its memory; `None` where it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<Bytes>,
+    /// What of it is in use, by whomever, with what the driver keeps for itself; `None` where it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<Bytes>,
+    /// Its memory is the host's: it is no resource of its own, or bytes would be counted twice.
+    #[serde(skip_serializing_if = "is_default")]
+    pub unified: bool,
+    /// It fell off the bus or its driver is gone: nothing can be freed there, and nothing is known of it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lost: bool,
+}
