@@ -198,6 +198,13 @@ pub enum Evidence {
         /// Not let go before this.
         until: Monotonic,
     },
+    /// A fact about a GPU; all others are about the host, or about the workload itself.
+    OnGpu {
+        /// Which.
+        gpu: GpuId,
+        /// The fact.
+        fact: Box<Evidence>,
+    },
 }
 
 /// The wanted end state of one workload.

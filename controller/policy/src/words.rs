@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::gpu::GpuId;
 use crate::plan::{Evidence, Expected, Refusal, Refused};
 use crate::units::{Bytes, Monotonic};
 
@@ -19,6 +20,7 @@ impl fmt::Display for Evidence {
                 budget(*brakes, f)?;
                 write!(f, "until {} after boot", since_boot(*until))
             }
+            Self::OnGpu { gpu, fact } => write!(f, "on gpu:{gpu}: {fact}"),
             fact => said(fact, f),
         }
     }
@@ -36,6 +38,12 @@ impl Evidence {
     #[must_use]
     pub const fn at(&self, now: Monotonic) -> Said<'_, Self> {
         Said { what: self, now }
+    }
+
+    /// The same fact, said of a GPU.
+    #[must_use]
+    pub fn on(self, gpu: &GpuId) -> Self {
+        Self::OnGpu { gpu: gpu.clone(), fact: Box::new(self) }
     }
 }
 
@@ -60,6 +68,7 @@ impl fmt::Display for Said<'_, Evidence> {
                 budget(*brakes, f)?;
                 write!(f, "for another {}", until.since(self.now))
             }
+            Evidence::OnGpu { gpu, fact } => write!(f, "on gpu:{gpu}: {}", fact.at(self.now)),
             fact => said(fact, f),
         }
     }
@@ -88,7 +97,8 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Evidence::Hold { .. }
         | Evidence::Calm { .. }
         | Evidence::Oscillation { .. }
-        | Evidence::Budget { .. } => Ok(()),
+        | Evidence::Budget { .. }
+        | Evidence::OnGpu { .. } => Ok(()),
     }
 }
 
@@ -183,6 +193,8 @@ mod tests {
         check(flaps, "let go and braked again 3 times within 81.0s: held off for another 290.0s");
         let spent = "braked 12 times within the hour, which is its budget: held off for another 290.0s";
         check(Evidence::Budget { brakes: 12, until }, spent);
+        let fact = Evidence::Used { share, threshold };
+        check(fact.on(&"GPU-7".into()), "on gpu:GPU-7: 97.3% used, threshold 95%");
     }
 
     #[test]

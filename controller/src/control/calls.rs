@@ -1,5 +1,6 @@
 //! From a method and its parameters to a call of the policy.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -123,6 +124,7 @@ fn reserve(given: &mut Parameters, peer: &Peer, cgroup_root: &Path) -> Result<Re
     let dir = cgroup_root.join(&*holder.path);
     Ok(Reserve {
         sizes,
+        gpus: BTreeMap::new(),
         current: current(&dir),
         populated: peer.cgroup.as_ref() == Some(&holder),
         priority: xattrs::read(&dir, "", &[]).map_or(0, |spec| spec.priority),

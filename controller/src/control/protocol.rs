@@ -150,7 +150,7 @@ impl std::error::Error for ControlRefusal {}
 /// The answer to a call about reservation `id` (of none, where the call is about none).
 pub(super) fn said(reply: &Reply, id: u64) -> Result<Said, ControlRefusal> {
     match reply {
-        Reply::Granted { id, bytes, promised, ttl } => Ok(Said::Granted(Granted {
+        Reply::Granted { id, bytes, promised, ttl, .. } => Ok(Said::Granted(Granted {
             id: *id,
             size: bytes.0,
             promised: promised.0,

@@ -1,11 +1,13 @@
 //! What clients are told, with the numbers that it was decided on.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gpu::GpuId;
 use crate::plan::Tier;
-use crate::units::{Bytes, Share, Span};
+use crate::units::{Bytes, Share, Span, is_default};
 
 /// The answer to one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub enum Reply {
         bytes: Bytes,
         /// What is held for it: the size, and what it needed more than asked in the past.
         promised: Bytes,
+        /// What is held on which GPU, the same.
+        #[serde(default, skip_serializing_if = "is_default")]
+        gpus: BTreeMap<GpuId, Bytes>,
         /// It lasts so long without a heartbeat.
         ttl: Span,
     },
@@ -54,7 +59,7 @@ pub enum Reply {
 }
 
 /// What there is to be granted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
     /// The tier.
     pub tier: Tier,
@@ -64,6 +69,22 @@ pub struct Room {
     pub reserved: Bytes,
     /// Bytes that nobody is granted; `None` where nothing is granted at all.
     pub margin: Option<Bytes>,
+    /// The most that a request which does not wait would be granted.
+    pub admissible: Bytes,
+    /// The same of every GPU whose memory is a resource of its own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gpus: BTreeMap<GpuId, GpuRoom>,
+}
+
+/// What there is to be granted of a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuRoom {
+    /// Its tier.
+    pub tier: Tier,
+    /// Bytes until it is full, less what is reserved; `None` where it could not be read.
+    pub available: Option<Bytes>,
+    /// Bytes reserved and not yet used.
+    pub reserved: Bytes,
     /// The most that a request which does not wait would be granted.
     pub admissible: Bytes,
 }
@@ -83,6 +104,9 @@ pub struct Refusal {
     pub margin: Bytes,
     /// The tier.
     pub tier: Tier,
+    /// The device that all these figures are about; `None` = the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuId>,
     /// When it is worth to ask again; `None` = never.
     pub retry: Option<Span>,
 }
@@ -146,7 +170,10 @@ impl Reason {
 /// A sentence for people, without a full stop.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, asked, promised, available, margin, tier, retry } = self;
+        let Self { reason, asked, promised, available, margin, tier, gpu, retry } = self;
+        if let Some(gpu) = gpu {
+            write!(f, "on gpu:{gpu}: ")?;
+        }
         match reason {
             Reason::NoRoom | Reason::Behind => {
                 write!(f, "{asked} asked for")?;
@@ -160,9 +187,13 @@ impl fmt::Display for Refusal {
             }
             Reason::Tier => write!(f, "nothing is granted at tier {tier} ({available} available)")?,
             Reason::TooLarge => {
-                write!(f, "{promised} and {margin} kept back are more than this machine has")?;
+                let whole = if gpu.is_some() { "it" } else { "this machine" };
+                write!(f, "{promised} and {margin} kept back are more than {whole} has")?;
             }
             Reason::TooMany => f.write_str("there are too many reservations")?,
+            Reason::Unknown if gpu.is_some() => {
+                f.write_str("there is no such device, or it can't be read")?
+            }
             Reason::Unknown => f.write_str("the machine's memory could not be read")?,
             Reason::Stranger => {
                 f.write_str("only workloads may reserve memory, and the caller is in none")?;
@@ -186,6 +217,7 @@ mod tests {
             available: Bytes::mib(4 << 10),
             margin: Bytes::mib(1536),
             tier: Tier::Normal,
+            gpu: None,
             retry: Some(Span::secs(10)),
         };
         let check = |refusal: Refusal, expected: &str| assert_eq!(refusal.to_string(), expected);

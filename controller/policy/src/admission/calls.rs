@@ -47,7 +47,9 @@ impl Session<'_> {
                 self.withdraw(*ticket);
                 Some(Reply::Released)
             }
-            Call::ReportOom { cgroup } => Some(self.learn(request, cgroup)),
+            Call::ReportOom { cgroup } | Call::CudaOutOfMemory { cgroup, .. } => {
+                Some(self.learn(request, cgroup))
+            }
         }
     }
 

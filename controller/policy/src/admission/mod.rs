@@ -16,7 +16,7 @@ pub(crate) mod settle;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, Reason, Refusal, Reply, Room};
+pub use answer::{Answer, GpuRoom, Reason, Refusal, Reply, Room};
 pub use desk::{Desk, Reservation, Stage, Waiting};
 pub use error::ErrorMargin;
 pub use request::{Call, Caller, Request, Reserve};
@@ -75,7 +75,7 @@ impl Session<'_> {
         let ahead = self.desk.waiting.iter().map(|w| self.least(&w.wants).1).sum();
         let room = self.vacancy.room(ahead);
         for request in self.sample.requests.iter().filter(|r| r.call == Call::Headroom) {
-            self.say(request.ticket, Reply::Headroom(room));
+            self.say(request.ticket, Reply::Headroom(room.clone()));
         }
     }
 }

@@ -2,6 +2,7 @@
 //! before him waits for, or a large model would wait for ever while small ones come and go.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::Session;
 use super::answer::{Reason, Reply};
@@ -86,7 +87,7 @@ impl Session<'_> {
             lived: wants.populated,
         });
         self.vacancy.reserved = self.vacancy.reserved + promised;
-        self.say(*ticket, Reply::Granted { id, bytes: size, promised, ttl });
+        self.say(*ticket, Reply::Granted { id, bytes: size, promised, gpus: BTreeMap::new(), ttl });
     }
 
     fn refuse(&mut self, waiting: &Waiting, reason: Reason) {

@@ -1,9 +1,12 @@
 //! What clients ask of the pass. Requests are part of the sample: whatever was asked, in which order, is in the journal.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::gpu::GpuId;
 use crate::sample::WorkloadId;
-use crate::units::{Bytes, Span};
+use crate::units::{Bytes, Span, is_default};
 
 /// One call of one client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +69,13 @@ pub enum Call {
         /// Its cgroup.
         cgroup: WorkloadId,
     },
+    /// An allocation on a GPU failed for lack of memory. The driver tells nobody but the process that it happened to.
+    CudaOutOfMemory {
+        /// The cgroup of that process.
+        cgroup: WorkloadId,
+        /// The device; `None` = it could not say, which counts for all that its workload uses.
+        gpu: Option<GpuId>,
+    },
     /// How much would be granted now.
     Headroom,
 }
@@ -78,6 +88,10 @@ pub struct Reserve {
     pub holder: WorkloadId,
     /// Sizes that would do, the most wanted first.
     pub sizes: Vec<Bytes>,
+    /// Bytes by device, beside whichever of the sizes: all is granted, or nothing. [`GpuId::ANY`] is the device with the most room. A
+    /// model that is spread over several is one entry each: nobody else knows how it splits.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gpus: BTreeMap<GpuId, Bytes>,
     /// What the holder was charged for when it asked; counts where the sample does not know the holder.
     pub current: Bytes,
     /// Its priority; counts where the sample does not know the holder.

@@ -1,5 +1,7 @@
 //! How much may be promised: headroom, less what is reserved, less a margin that depends on the tier.
 
+use std::collections::BTreeMap;
+
 use super::answer::{Reason, Refusal, Room};
 use crate::assess::Assessed;
 use crate::config::Config;
@@ -70,7 +72,16 @@ impl Vacancy {
         };
         let margin =
             if reason == Reason::TooLarge { self.least_margin } else { self.margin.unwrap_or_default() };
-        Refusal { reason, asked, promised, available: self.available(), margin, tier: self.tier, retry }
+        Refusal {
+            reason,
+            asked,
+            promised,
+            available: self.available(),
+            margin,
+            tier: self.tier,
+            gpu: None,
+            retry,
+        }
     }
 
     /// For whoever only wants to know.
@@ -82,6 +93,7 @@ impl Vacancy {
             reserved: self.reserved,
             margin: self.margin,
             admissible: free.saturating_sub(ahead),
+            gpus: BTreeMap::new(),
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum Source {
     Faults,
     /// RAM and swap together: growth that goes to swap until that is full.
     Swap,
+    /// What a GPU's driver says is free.
+    Free,
 }
 
 impl Default for Forecast {
@@ -108,6 +110,7 @@ impl Source {
             Self::Growth => "growth of the workloads",
             Self::Faults => "page faults",
             Self::Swap => "RAM and swap together",
+            Self::Free => "what is free of it",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Samples that no machine gives: huge numbers, missing readings, clocks that go back.
 
+use std::collections::BTreeMap;
+
 use plimsoll_policy::admission::{Call, Caller, Request, Reserve};
 use plimsoll_policy::plan::{Act, ActResult, Outcome};
 use plimsoll_policy::sample::{
@@ -153,6 +155,7 @@ fn reserve(size: BoxedStrategy<Bytes>) -> BoxedStrategy<Reserve> {
         .prop_map(|(holder, sizes, current, priority, ttl, wait, detached)| Reserve {
             holder,
             sizes,
+            gpus: BTreeMap::new(),
             current,
             priority,
             ttl,

@@ -60,6 +60,7 @@ fn a_client_is_told_why_there_is_no_room() {
             available: Bytes::mib(7),
             margin: Bytes::mib(2),
             tier: Tier::Elevated,
+            gpu: None,
             retry: Some(Span::secs(2)),
         };
         refusal.to_string()
