@@ -102,6 +102,10 @@ fn unknown(method: &str) -> Rejection {
     let interface = method.rsplit_once('.').map_or(method, |(interface, _)| interface);
     let ours = Info::OURS.knows(interface);
     let short = |text: &str| text.chars().take(128).collect::<String>().into();
+    let name = method.strip_prefix("dev.plimsoll.Control.").unwrap_or_default();
+    if matches!(name, "Register" | "Subscribe" | "Acknowledge" | "Inflight" | "ReportCudaError" | "Self") {
+        return Rejection::Service(Error::MethodNotImplemented { method: short(method) });
+    }
     Rejection::Service(if ours {
         Error::MethodNotFound { method: short(method) }
     } else {
