@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use plimsoll_policy::concession::Level;
+use plimsoll_policy::config::ways::{BadSignal, Signal, Watch};
 use plimsoll_policy::config::{DryRun, memory, time};
 use plimsoll_policy::units::{Bytes, Span};
 
@@ -207,6 +209,16 @@ pub(crate) struct ExecArgs {
     /// Wait so long for room, like 2m; at most 1h
     #[arg(long, value_name = "TIME", value_parser = wait, requires = "needs")]
     pub(crate) wait: Option<Duration>,
+    /// It can be asked to give memory back by a signal, like gc=SIGUSR1; levels are gc, aggressive, offload, unload, and restore
+    /// after the last two. May be given several times
+    #[arg(long, value_name = "LEVEL=SIGNAL", value_parser = level_signal)]
+    pub(crate) signal: Vec<(Level, Signal)>,
+    /// Who gets these signals, of those that catch them: main (the process that was started first) or all
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) signal_to: SignalTo,
+    /// When it is poked if it listens to MEMORY_PRESSURE_WATCH: asked (when its turn has come to trim), or a tier of the host
+    #[arg(long, default_value_t, value_name = "WHEN")]
+    pub(crate) watch: Watch,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     /// The command and its arguments
@@ -217,6 +229,24 @@ pub(crate) struct ExecArgs {
 fn wait(text: &str) -> Result<Duration, String> {
     let wait = time(text).filter(|wait| *wait <= Span::secs(3600));
     wait.map(Duration::from).ok_or_else(|| "expected a time of at most 1h, like 30s or 2m".into())
+}
+
+fn level_signal(text: &str) -> Result<(Level, Signal), String> {
+    let (level, signal) = text.split_once('=').ok_or("expected a level and a signal, like gc=SIGUSR1")?;
+    let restore = (level == "restore").then_some(Level::Nothing);
+    let level = Level::of_name(level).or(restore);
+    let level = level.ok_or("expected gc, aggressive, offload, unload or restore before the `=`")?;
+    Ok((level, signal.parse().map_err(|error: BadSignal| error.to_string())?))
+}
+
+/// Which processes get a signal.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum SignalTo {
+    /// The one that was started first
+    #[default]
+    Main,
+    /// All that catch it
+    All,
 }
 
 /// Whether a workload may be a victim.

@@ -15,11 +15,13 @@ use plimsoll::ledger::release;
 use plimsoll::simulate::{self, Simulation};
 use plimsoll::{config, exec, report, run, sense};
 use plimsoll_model::fleet::{self, Fleet, Policy};
+use plimsoll_policy::concession::Level;
+use plimsoll_policy::config::ways::{Means, Recipients, Signal, Signals};
 use plimsoll_policy::config::{Config, DryRun, advise, preset as presets};
 use plimsoll_policy::sample;
 use plimsoll_policy::units::Bytes;
 
-use crate::cli::{Cli, ConfigFile, ExecArgs, Preference, Preset, SimulateArgs, SwapKind};
+use crate::cli::{Cli, ConfigFile, ExecArgs, Preference, Preset, SignalTo, SimulateArgs, SwapKind};
 
 fn load(file: &ConfigFile) -> Result<Config> {
     let config = match &file.config {
@@ -47,7 +49,19 @@ pub(crate) fn run(file: &ConfigFile, dry_run: Option<DryRun>) -> Result<()> {
 }
 
 pub(crate) fn exec(arguments: ExecArgs) -> Result<()> {
-    let ExecArgs { name, priority, preference, needs, needs_at_least, wait, file, command } = arguments;
+    let ExecArgs {
+        name,
+        priority,
+        preference,
+        needs,
+        needs_at_least,
+        wait,
+        signal,
+        signal_to,
+        watch,
+        file,
+        command,
+    } = arguments;
     let preference = match preference {
         Preference::None => sample::Preference::None,
         Preference::Avoid => sample::Preference::Avoid,
@@ -57,8 +71,19 @@ pub(crate) fn exec(arguments: ExecArgs) -> Result<()> {
         sizes: [needs].into_iter().chain(needs_at_least.filter(|least| *least < needs)).collect(),
         wait: wait.unwrap_or_default(),
     });
+    let ask = Means { signal: signals(&signal, signal_to), watch, ..Means::default() };
     let daemon = load(&file)?.daemon;
-    match exec::exec(&Exec { name, priority, preference, needs, command }, &daemon)? {}
+    match exec::exec(&Exec { name, priority, preference, ask, needs, command }, &daemon)? {}
+}
+
+fn signals(given: &[(Level, Signal)], to: SignalTo) -> Option<Signals> {
+    let to = match to {
+        SignalTo::Main => Recipients::Main,
+        SignalTo::All => Recipients::All,
+    };
+    let mut signals = Signals { to, ..Signals::default() };
+    given.iter().for_each(|(level, signal)| signals.set(*level, *signal));
+    (!given.is_empty()).then_some(signals)
 }
 
 pub(crate) fn simulate(arguments: &SimulateArgs) -> Result<()> {

@@ -158,7 +158,7 @@ mod tests {
         fn found(&self, root: &Path, priority: i32, preference: Preference) -> (String, Workload) {
             let inode = fs::metadata(root.join(&self.path)).unwrap().ino();
             let spec = Spec { priority, preference, ..Spec::default() };
-            (self.path.clone(), Workload { spec, ids: vec![inode] })
+            (self.path.clone(), Workload { spec, ids: vec![inode], ..Workload::default() })
         }
     }
 

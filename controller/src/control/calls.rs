@@ -131,7 +131,7 @@ fn reserve(given: &mut Parameters, peer: &Peer, cgroup_root: &Path) -> Result<Re
         gpus: BTreeMap::new(),
         current: current(&dir),
         populated: peer.cgroup.as_ref() == Some(&holder),
-        priority: xattrs::read(&dir, "", &[]).map_or(0, |spec| spec.priority),
+        priority: xattrs::read(&dir, "", &[]).map_or(0, |(spec, _)| spec.priority),
         ttl: given.number("ttlSeconds", TTL)?.map(Span::secs),
         wait: given.number("waitSeconds", WAIT)?.map_or(Span::ZERO, Span::secs),
         detached: given.flag("detached")?,

@@ -19,6 +19,7 @@ use cgroups_rs::fs::Cgroup;
 use cgroups_rs::fs::Hierarchy;
 use cgroups_rs::fs::hierarchies::V2;
 use plimsoll_policy::config::Daemon;
+use plimsoll_policy::config::ways::Means;
 use plimsoll_policy::sample::Preference;
 
 pub use self::admission::Needs;
@@ -34,6 +35,8 @@ pub struct Exec {
     pub priority: i32,
     /// Whether it may be touched.
     pub preference: Preference,
+    /// By what means it can be asked to give memory back.
+    pub ask: Means,
     /// The memory that it needs, if there is to be room for it before it is started.
     pub needs: Option<Needs>,
     /// The command and its arguments.
@@ -144,7 +147,7 @@ fn join(
     let cgroup = Cgroup::new_with_specified_controllers(hierarchy, relative, Some(vec!["memory".into()]))?;
     // A model that lost one of its processes is useless: the kernel's OOM killer shall take all or nothing.
     fs::write(path.join("memory.oom.group"), "1")?;
-    xattrs::write(path, exec.priority, exec.preference)?;
+    xattrs::write(path, exec.priority, exec.preference, &exec.ask)?;
     cgroup.add_task_by_tgid(CgroupPid::from(u64::from(std::process::id())))?;
     Ok(())
 }

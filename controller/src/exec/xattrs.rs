@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 
+use plimsoll_policy::config::ways::Means;
 use plimsoll_policy::sample::{Preference, Rung, Spec};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use serde::{Deserialize, Serialize};
@@ -16,28 +17,31 @@ struct Attribute {
     priority: i32,
     #[serde(default)]
     preference: Preference,
+    #[serde(default)]
+    ask: Means,
 }
 
 /// Marks a cgroup directory as a workload.
 ///
 /// # Errors
 /// When the filesystem or the lack of root refuses it.
-pub fn write(path: &Path, priority: i32, preference: Preference) -> io::Result<()> {
-    let text = serde_json::to_vec(&Attribute { priority, preference })?;
+pub fn write(path: &Path, priority: i32, preference: Preference, ask: &Means) -> io::Result<()> {
+    let text = serde_json::to_vec(&Attribute { priority, preference, ask: ask.clone() })?;
     Ok(setxattr(path, NAME, &text, XattrFlags::empty())?)
 }
 
 /// What a cgroup directory is marked as; `None` where it is not marked, or not by us.
 #[must_use]
-pub fn read(path: &Path, name: &str, rungs: &[Rung]) -> Option<Spec> {
-    let mut buffer = [0_u8; 512];
+pub fn read(path: &Path, name: &str, rungs: &[Rung]) -> Option<(Spec, Means)> {
+    let mut buffer = [0_u8; 1024];
     let len = getxattr(path, NAME, &mut buffer).ok()?;
     let attribute: Attribute = serde_json::from_slice(&buffer[..len]).ok()?;
-    Some(Spec {
+    let spec = Spec {
         name: name.to_owned(),
         priority: attribute.priority,
         preference: attribute.preference,
         rungs: rungs.to_vec(),
         restart_cost_ms: 0,
-    })
+    };
+    Some((spec, attribute.ask))
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use plimsoll_policy::config::ways::Means;
 use plimsoll_policy::config::{Config, Find, Rule};
 use plimsoll_policy::sample::Spec;
 
@@ -25,6 +26,8 @@ pub type Found = BTreeMap<String, Workload>;
 pub struct Workload {
     /// How it may be treated.
     pub spec: Spec,
+    /// By what means it can be asked to give memory back.
+    pub means: Means,
     /// Ids of its cgroup (first) and of those below it: tasks count where they are.
     pub ids: Vec<u64>,
 }
@@ -53,11 +56,11 @@ pub fn discover(config: &Config, own: &str) -> Discovery {
         let several = paths.len() > 1;
         for path in paths {
             let spec = spec(rule, &config.ladder.rungs, &path, several);
-            discovery.add(path, spec);
+            discovery.add(path, spec, rule.ask.clone());
         }
     }
-    for (path, spec) in started_by_exec(root, config) {
-        discovery.add(path, spec);
+    for (path, (spec, means)) in started_by_exec(root, config) {
+        discovery.add(path, spec, means);
     }
     discovery.refuse(own);
     // A cgroup that vanished since is none.
@@ -75,8 +78,8 @@ fn ids(dir: &Path) -> Vec<u64> {
 
 impl Discovery {
     /// The first rule wins.
-    fn add(&mut self, path: String, spec: Spec) {
-        self.found.entry(path).or_insert_with(|| Workload { spec, ids: Vec::new() });
+    fn add(&mut self, path: String, spec: Spec, means: Means) {
+        self.found.entry(path).or_insert_with(|| Workload { spec, means, ids: Vec::new() });
     }
 
     /// Freezing or killing a cgroup takes all below it along, so workloads can't be nested, and ours is never one.
@@ -210,7 +213,7 @@ fn is_deserted(path: &Path) -> bool {
 }
 
 /// What `plimsoll exec` started. A supervisor is there for it; what it leaves behind, an empty cgroup, is removed here.
-fn started_by_exec(root: &Path, config: &Config) -> BTreeMap<String, Spec> {
+fn started_by_exec(root: &Path, config: &Config) -> BTreeMap<String, (Spec, Means)> {
     let parent = root.join(&config.daemon.models);
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -220,12 +223,12 @@ fn started_by_exec(root: &Path, config: &Config) -> BTreeMap<String, Spec> {
         else {
             continue;
         };
-        let Some(spec) = xattrs::read(&path, name, &config.ladder.rungs) else { continue };
+        let Some(marked) = xattrs::read(&path, name, &config.ladder.rungs) else { continue };
         // An `rmdir` that fails says that somebody has moved in meanwhile.
         if is_deserted(&path) && fs::remove_dir(&path).is_ok() {
             continue;
         }
-        found.insert(relative.to_owned(), spec);
+        found.insert(relative.to_owned(), marked);
     }
     found
 }

@@ -19,6 +19,7 @@ mod scalar;
 mod section;
 #[cfg(test)]
 mod tests;
+pub mod ways;
 
 pub use advice::advise;
 pub use dry_run::DryRun;
@@ -31,8 +32,9 @@ pub use read::read;
 
 use serde::{Deserialize, Serialize};
 
+use self::ways::{Ask, Means};
 use crate::sample::{Preference, Rung};
-use crate::units::{Bytes, Share, Span};
+use crate::units::{Bytes, Share, Span, is_default};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,8 @@ pub struct Config {
     pub ladder: Ladder,
     /// How often to look.
     pub pace: Pace,
+    /// How workloads are asked to give memory back.
+    pub ask: Ask,
     /// Which cgroups are workloads, first match wins.
     pub workloads: Vec<Rule>,
     /// Workloads of this priority and above are protected: `memory.low`, sensed on, never victims while others are left.
@@ -67,6 +71,7 @@ impl Default for Config {
             by_size: SizedHost::all(Preset::Default),
             ladder: Ladder::default(),
             pace: Pace::default(),
+            ask: Ask::default(),
             workloads: Vec::new(),
             // A rule without a priority has 0: protecting it by default would leave nothing to take from.
             protect_priority: 1000,
@@ -270,6 +275,9 @@ pub struct Rule {
     pub rungs: Option<Vec<Rung>>,
     /// What a restart costs.
     pub restart_cost: Span,
+    /// By what means it can be asked to give memory back.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ask: Means,
 }
 
 /// How a rule finds its workloads.

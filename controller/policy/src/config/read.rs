@@ -11,6 +11,7 @@ use super::preset::{Preset, Size, SizedHost};
 use super::rules::{contradictions, rule};
 use super::scalar::{OneOf, Whole};
 use super::section::{Section, within};
+use super::ways::ask;
 use super::{Config, HostThresholds, Rule};
 
 /// A signed 32-bit number, the scale of a Kubernetes `PriorityClass`.
@@ -32,6 +33,7 @@ fn config(root: &mut Section<'_>) -> Config {
     let (host, by_size) = hosts(root, preset);
     let ladder = root.section("ladder", ladder);
     let pace = root.section("pace", pace);
+    let ask = root.section("ask", ask);
     let mut protect_priority = Config::default().protect_priority;
     priority(root, "protect_priority", &mut protect_priority);
     let workloads: Vec<Rule> = root.sections("workloads", rule);
@@ -40,7 +42,7 @@ fn config(root: &mut Section<'_>) -> Config {
     if root.clean() {
         contradictions(root, &workloads, &ladder);
     }
-    Config { preset, host, by_size, ladder, pace, workloads, protect_priority, admission, daemon }
+    Config { preset, host, by_size, ladder, pace, ask, workloads, protect_priority, admission, daemon }
 }
 
 /// The section `host` over the preset's table for every size. It is wrong where it is wrong on hosts of every size;

@@ -5,6 +5,7 @@ use super::ladder::rungs;
 use super::read::priority;
 use super::scalar::{Form, OneOf, OrNone, Time};
 use super::section::Section;
+use super::ways::means;
 use super::{Find, Ladder, Rule};
 use crate::sample::{Preference, Rung};
 use crate::units::Span;
@@ -27,6 +28,7 @@ pub(super) fn rule(section: &mut Section<'_>) -> Rule {
     section.set("preference", &mut rule.preference, &PREFERENCE);
     rule.rungs = rungs(section);
     section.set("restart_cost", &mut rule.restart_cost, &RESTART);
+    rule.ask = section.section("ask", means);
     if rule.preference == Preference::Omit && rule.rungs.is_some() {
         section.conflict("rungs", "says what may be done, but `preference: omit` says nothing may".into());
     }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::concession::Level;
 
 /// A tree from JSON, whose maps cannot repeat a key; the few tests that need that build their own.
 fn tree(json: serde_json::Value) -> Node {
@@ -75,7 +76,7 @@ refuses!(unknown_key, {"ladder": {"reclaim-step": "1MiB"}}, "ladder.reclaim-step
 refuses!(
     unknown_word,
     {"colour": 1},
-    "colour: unknown key, known here are preset, host, ladder, pace, protect_priority, workloads, admission, daemon"
+    "colour: unknown key, known here are preset, host, ladder, pace, ask, protect_priority, workloads, admission, daemon"
 );
 refuses!(
     unit_missing,
@@ -174,6 +175,39 @@ refuses!(
     "workloads[0].process.usr: unknown key, did you mean `user`?"
 );
 
+refuses!(
+    ways_that_lead_nowhere,
+    {"ask": {"addresses": ["localhost"]}, "workloads": [
+        {"name": "a", "cgroup": "a", "ask": {"signal": {"gc": "SIGKILL"}, "webhok": {}}},
+        {"name": "b", "cgroup": "b", "ask": {"signal": {"restore": "SIGUSR1"}, "watch": "normal"}},
+        {"name": "c", "cgroup": "c", "ask": {"webhook": {"url": "https://x"}, "hook": {"command": ["sh"], "levels": []}}},
+    ]},
+    "ask.addresses[0]: is \"localhost\", expected an IP address or a network, like 10.1.2.3 or 10.1.0.0/16",
+    "workloads[0].ask.signal.gc: is \"SIGKILL\", expected one of SIGUSR1, SIGUSR2, SIGHUP, SIGURG, SIGWINCH, SIGRTMIN+0 to SIGRTMIN+29",
+    "workloads[0].ask.webhok: unknown key, did you mean `webhook`?",
+    "workloads[1].ask.signal: names no signal for gc, aggressive, offload or unload",
+    "workloads[1].ask.watch: is \"normal\", expected asked or elevated or constrained or critical or emergency",
+    "workloads[2].ask.webhook.url: is \"https://x\", expected a URL like http://127.0.0.1:8000/memory",
+    "workloads[2].ask.webhook.levels: is missing, expected gc or aggressive or offload or unload",
+    "workloads[2].ask.hook.command: has to begin with the absolute path of a program"
+);
+
+#[test]
+fn means_of_asking_are_read() {
+    let config = read(&tree(serde_json::json!({"workloads": [{"name": "a", "cgroup": "a", "ask": {
+        "signal": {"gc": "SIGUSR1", "unload": "SIGRTMIN+2", "to": "all"},
+        "webhook": {"url": "http://127.0.0.1:1/x", "levels": ["unload", "gc"], "gated": true},
+        "hook": {"command": ["/bin/cat", "-u"], "levels": ["gc"]},
+        "watch": "critical",
+    }}]})))
+    .unwrap();
+    let ways::Means { signal, webhook, hook, watch, .. } = config.workloads[0].ask.clone();
+    assert_eq!(signal.unwrap().unload, Some(ways::Signal::Realtime(2)));
+    assert_eq!(webhook.unwrap().levels, [Level::Gc, Level::Unload]);
+    assert_eq!(hook.unwrap().command, ["/bin/cat", "-u"]);
+    assert_eq!(watch, ways::Watch::Critical);
+}
+
 #[test]
 fn a_repeated_key_is_refused() {
     let twice = Node::Map(vec![("protect_priority".into(), Node::Int(1)); 2]);
@@ -220,6 +254,11 @@ fn any_node() -> impl Strategy<Value = Node> {
                 "journal",
                 "journal_files",
                 "reserve",
+                "ask",
+                "signal",
+                "webhook",
+                "levels",
+                "addresses",
             ])
             .prop_map(str::to_owned),
             "\\PC{0,6}",
