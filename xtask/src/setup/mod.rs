@@ -4,6 +4,7 @@ mod bpf;
 mod kernels;
 mod llvm;
 mod nextest;
+mod python;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub(crate) use bpf::bpf;
 pub(crate) use kernels::{SERIES, kernel};
 pub(crate) use llvm::llvm;
 pub(crate) use nextest::nextest;
+pub(crate) use python::{PYTHON_MIB, add_python};
 
 /// Sets everything up and says what was found, one line each.
 pub(crate) fn all() -> Result<ExitCode> {

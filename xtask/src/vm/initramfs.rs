@@ -1,7 +1,7 @@
 //! Packs the guest's root filesystem: init, modules, the caller's files and the libraries they are linked with.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read as _, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,11 @@ pub(super) fn write(boot: &Boot, init: &Path, to: &Path) -> Result<()> {
     add_file(&mut tree, init, Path::new("/init"))?;
     for (host, guest) in boot.files.iter().filter(|(_, guest)| !guest.starts_with("/data")) {
         add_file(&mut tree, host, guest)?;
+    }
+    for (host, _) in &boot.trees {
+        for library in libraries_of_all(host)? {
+            add_file(&mut tree, &library, &library)?;
+        }
     }
     for (place, target) in &boot.links {
         add(&mut tree, place, Node::Link { target: target.clone() });
@@ -103,6 +108,27 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let text = String::from_utf8_lossy(&output.stdout);
     let paths = text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
     Ok(paths.map(PathBuf::from).collect())
+}
+
+/// What the programs and libraries in a directory of the host are linked with, outside of it.
+fn libraries_of_all(dir: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    let mut pending = vec![dir.to_owned()];
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).with_context(|| path.display().to_string())?;
+            pending.extend(entries.flatten().map(|entry| entry.path()));
+        } else if is_elf(&path)? {
+            found.extend(libraries(&path)?.into_iter().filter(|library| !library.starts_with(dir)));
+        }
+    }
+    Ok(found)
+}
+
+fn is_elf(path: &Path) -> Result<bool> {
+    let mut magic = Vec::with_capacity(4);
+    File::open(path)?.take(4).read_to_end(&mut magic).with_context(|| path.display().to_string())?;
+    Ok(magic == b"\x7fELF")
 }
 
 /// Writes the tree as a newc archive. /dev/console comes from the archive that is built into every kernel.

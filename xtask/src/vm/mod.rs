@@ -47,6 +47,8 @@ pub(crate) struct Boot {
     pub(crate) env: BTreeMap<String, String>,
     /// Host path and guest path. Programs bring the libraries that they are linked with.
     pub(crate) files: Vec<(PathBuf, PathBuf)>,
+    /// Directories of the host, and where they lie below `/data`. Their programs bring their libraries as well.
+    pub(crate) trees: Vec<(PathBuf, PathBuf)>,
     /// Links in the guest: place and target.
     pub(crate) links: Vec<(PathBuf, PathBuf)>,
     /// Console and output of the command. Results lie beside it, in a directory of the same name and `.d`.
@@ -121,6 +123,7 @@ impl Boot {
             command: command.into_iter().map(Into::into).collect(),
             env: BTreeMap::new(),
             files: Vec::new(),
+            trees: Vec::new(),
             links: Vec::new(),
             log: log.into(),
             timeout: Duration::from_secs(600),
