@@ -24,6 +24,7 @@ use crate::report::{About, Reporter};
 use crate::sense::Senses;
 use crate::sense::clock::now;
 use crate::sense::discover::{Discovery, cgroup_of, discover};
+use crate::sense::gpu::{Feed, Places};
 use crate::sense::probes::{Options, Probes};
 use crate::sense::psi::Trigger as PsiTrigger;
 
@@ -56,12 +57,16 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let (probes, ring) = load_probes();
     let (mail, inbox) = mail().map_err(io_error("can't make an eventfd"))?;
     let workers = Workers::start(&mail, &ledger).map_err(io_error("can't start the workers"))?;
+    let bell = mail.clone();
     let reaction = Reaction::start(mail, workers.jobs(), Arc::clone(&ledger), ring)
         .map_err(io_error("can't start the reaction thread"))?;
     if let Err(error) = &reaction.real_time {
         tracing::warn!(error, "no real-time priority for the reaction thread");
     }
-    let senses = Senses::open(config).map_err(io_error("can't read the host"))?;
+    let mut senses = Senses::open(config).map_err(io_error("can't read the host"))?;
+    let gpus = Feed::start(Places::of(config), config.pace.gpu.into(), bell)
+        .map_err(io_error("can't start the GPU thread"))?;
+    senses.watch_gpus(gpus);
     let psi = arm_host_psi(&senses, &reaction);
     let hooks = probes.as_ref().map_or_else(Vec::new, |probes| check::hooks(probes.hooks()));
     let about =

@@ -190,7 +190,12 @@ fn matches(process: &procfs::process::Process, command: &str, uid: Option<u32>) 
 /// The cgroup v2 path of a process, without the leading slash.
 #[must_use]
 pub fn cgroup_of(pid: i32) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    cgroup_in(Path::new("/proc"), u32::try_from(pid).ok()?)
+}
+
+/// The same, of a process that `proc` shows.
+pub(super) fn cgroup_in(proc: &Path, pid: u32) -> Option<String> {
+    let text = fs::read_to_string(proc.join(pid.to_string()).join("cgroup")).ok()?;
     Some(text.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned())
 }
 

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod discover;
+pub mod gpu;
 pub mod node;
 pub mod parse;
 pub mod probes;
@@ -22,6 +23,7 @@ use plimsoll_policy::units::Share;
 
 use self::cgroup::{Cgroup, FileError};
 use self::discover::Found;
+use self::gpu::Feed;
 use self::node::Node;
 pub use self::tracked::Tracked;
 
@@ -30,6 +32,7 @@ pub struct Senses {
     node: Node,
     tracked: BTreeMap<WorkloadId, Tracked>,
     config: Config,
+    gpus: Option<Feed>,
 }
 
 /// How the set of workloads changed.
@@ -71,6 +74,7 @@ impl Senses {
             node: Node::open(Path::new("/proc"), Path::new("/sys"))?,
             tracked: BTreeMap::new(),
             config: config.clone(),
+            gpus: None,
         })
     }
 
@@ -78,6 +82,11 @@ impl Senses {
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Has GPUs in every sample from now on.
+    pub fn watch_gpus(&mut self, feed: Feed) {
+        self.gpus = Some(feed);
     }
 
     /// The workloads that are watched.
@@ -137,7 +146,12 @@ impl Senses {
                 None => gaps.push(Gap { what: id.to_string(), why: FileError::Gone.to_string() }),
             }
         }
-        Sample { at, trigger, host, workloads, outcomes, requests, gaps, ..Sample::default() }
+        let mut sample =
+            Sample { at, trigger, host, workloads, outcomes, requests, gaps, ..Sample::default() };
+        if let Some(gpus) = &self.gpus {
+            gpus.merge(&mut sample);
+        }
+        sample
     }
 }
 

@@ -14,6 +14,8 @@ const BELOW: Form =
 /// The kernel takes no longer path for a socket.
 const SOCKET: Form =
     Form(socket, "a path of at most 100 bytes: absolute, or below `run_dir` without a leading slash");
+const LIBRARY: Form =
+    Form(library, "the name of a library like libnvidia-ml.so.1, or the absolute path of one");
 const JOURNAL_SIZE: Memory = Memory(Bytes::mib(1), Bytes::mib(1 << 20));
 
 pub(super) fn daemon(section: &mut Section<'_>) -> Daemon {
@@ -29,6 +31,7 @@ pub(super) fn daemon(section: &mut Section<'_>) -> Daemon {
     section.set("cgroup_root", &mut daemon.cgroup_root, &PATH);
     section.set("models", &mut daemon.models, &BELOW);
     section.set("control", &mut daemon.control, &OrNone(SOCKET));
+    section.set("nvml", &mut daemon.nvml, &OrNone(LIBRARY));
     daemon
 }
 
@@ -59,6 +62,11 @@ pub(super) fn relative(path: &str) -> bool {
 
 fn socket(path: &str) -> bool {
     path.len() <= 100 && (absolute(path) || relative(path))
+}
+
+/// A relative path would depend on where the daemon was started.
+fn library(name: &str) -> bool {
+    absolute(name) || (!name.is_empty() && name.len() < 256 && !name.contains('/') && tame(name))
 }
 
 fn tame(text: &str) -> bool {

@@ -251,11 +251,19 @@ pub struct Pace {
     pub stat: Span,
     /// How often to look for new workloads.
     pub discover: Span,
+    /// How often to look at GPUs while one is nearly full or its use changes; a quarter as often while they are calm.
+    pub gpu: Span,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { calm: Span::millis(500), busy: Span::millis(50), stat: Span::secs(2), discover: Span::secs(1) }
+        Self {
+            calm: Span::millis(500),
+            busy: Span::millis(50),
+            stat: Span::secs(2),
+            discover: Span::secs(1),
+            gpu: Span::millis(250),
+        }
     }
 }
 
@@ -354,6 +362,8 @@ pub struct Daemon {
     pub models: String,
     /// The control socket, absolute or below `run_dir`; `None` = no control socket.
     pub control: Option<String>,
+    /// NVIDIA's management library, for the loader: a name that it finds or an absolute path; `None` = not asked.
+    pub nvml: Option<String>,
 }
 
 impl Default for Daemon {
@@ -368,6 +378,7 @@ impl Default for Daemon {
             cgroup_root: "/sys/fs/cgroup".into(),
             models: "plimsoll.slice/models".into(),
             control: Some("control.sock".into()),
+            nvml: Some("libnvidia-ml.so.1".into()),
         }
     }
 }

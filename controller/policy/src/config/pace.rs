@@ -11,6 +11,8 @@ const CALM: Time = Time(Span::millis(20), Span::secs(10));
 const BUSY: Time = Time(Span::millis(5), Span::secs(2));
 const STAT: Time = Time(Span::millis(100), Span::secs(60));
 const DISCOVER: Time = Time(Span::millis(100), Span::secs(300));
+/// Drivers take milliseconds for an answer, and slower than a second misses a model that is being loaded.
+const GPU: Time = Time(Span::millis(20), Span::secs(1));
 
 pub(super) fn pace(section: &mut Section<'_>) -> Pace {
     let mut pace = Pace::default();
@@ -18,6 +20,7 @@ pub(super) fn pace(section: &mut Section<'_>) -> Pace {
     section.set("busy", &mut pace.busy, &BUSY);
     section.set("stat", &mut pace.stat, &STAT);
     section.set("discover", &mut pace.discover, &DISCOVER);
+    section.set("gpu", &mut pace.gpu, &GPU);
     if section.clean() && pace.busy > pace.calm {
         section.conflict("busy", "has to be at most `calm`".into());
     }
