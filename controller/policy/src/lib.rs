@@ -20,6 +20,7 @@ mod lint;
 pub mod memory;
 pub mod oom;
 pub mod pass;
+pub mod pause;
 mod pending;
 pub mod plan;
 mod relief;

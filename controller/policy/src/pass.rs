@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::decide::{self, Turn};
 use crate::dry;
 use crate::lint;
+use crate::pause;
 use crate::plan::{Assessment, Finding, Plan};
 use crate::sample::Sample;
 use crate::state::State;
@@ -30,11 +31,16 @@ pub struct Pass {
 pub fn step(config: &Config, mut state: State, sample: &Sample) -> Pass {
     let before = lint::Before::of(&state);
     let assessed = assess::assess(config, &mut state, sample);
+    let obeyed = pause::obey(&mut state, sample);
+    let (config, seen) = (&pause::config(config, &state), pause::sample(sample, &state));
+    let sample: &Sample = &seen;
     let talk = dry::talk(config, &state, sample, &assessed, &before);
     let real = dry::without(config);
     let (mut plan, mut findings) = decided(&real, &mut state, sample, &assessed, &before);
     dry::keep(config, talk, &before, &mut state, sample, (&mut plan, &mut findings));
     plan.answers = admission::answer(config, &mut state.admission, sample, &assessed);
+    plan.answers.extend(obeyed);
+    plan.paused = state.pause.until;
     plan.reservations.clone_from(&state.admission.reservations);
     plan.waiting.clone_from(&state.admission.waiting);
     Pass { state, assessment: assessed.report, plan, findings }

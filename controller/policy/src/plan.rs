@@ -386,6 +386,9 @@ pub struct Plan {
     pub gate: Gate,
     /// How long the next sample may wait if nothing happens.
     pub next: Span,
+    /// By an operator's word nothing is done before this, and everything was let go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Monotonic>,
     /// What clients are told, of this pass's requests and of earlier ones that waited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,

@@ -9,6 +9,7 @@ use crate::assess::thrashing::ThrashTrack;
 use crate::assess::tier::TierState;
 use crate::history::Trend;
 use crate::learned::{Learned, Rest};
+use crate::pause::Pause;
 use crate::plan::{Evidence, Gate, Would};
 use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Monotonic, is_default};
@@ -50,6 +51,9 @@ pub struct State {
     /// Reservations.
     #[serde(skip_serializing_if = "is_default")]
     pub admission: Desk,
+    /// What operators hold off.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pause: Pause,
 }
 
 /// What is remembered of one workload.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use plimsoll_policy::admission::{Reason, Refusal, Reply, Room};
+use plimsoll_policy::sample::{Rung, WorkloadId};
 use plimsoll_policy::units::{Bytes, Share, Span};
 use serde::{Deserialize, Serialize};
 use zlink::ReplyError;
@@ -26,7 +27,17 @@ pub(super) enum Said {
         /// The interface file.
         description: &'static str,
     },
-    /// To `Release`.
+    /// To `Release` and `Pause` of an operator.
+    LetGo {
+        /// One sentence for each.
+        released: Vec<String>,
+    },
+    /// To `Resume`.
+    Resumed {
+        /// Whether there was a pause.
+        paused: bool,
+    },
+    /// Where there is nothing to say.
     Nothing {},
 }
 
@@ -166,7 +177,14 @@ pub(super) fn said(reply: &Reply, id: u64) -> Result<Said, ControlRefusal> {
             Ok(Said::Learned(Learned { margin_percent: margin.0 / Share::percent(1).0 }))
         }
         Reply::Headroom(room) => Ok(Said::Headroom(headroom(room))),
+        Reply::LetGo { held } => Ok(Said::LetGo { released: held.iter().map(let_go).collect() }),
+        Reply::Resumed { paused } => Ok(Said::Resumed { paused: *paused }),
     }
+}
+
+/// What is undone, as `plimsoll release` has it.
+fn let_go((workload, rung): (&WorkloadId, &Rung)) -> String {
+    format!("{}: let go, it was on {rung}", workload.path)
 }
 
 fn headroom(room: &Room) -> Headroom {

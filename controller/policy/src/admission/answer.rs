@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gpu::GpuId;
 use crate::plan::Tier;
+use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Share, Span, is_default};
 
 /// The answer to one request.
@@ -56,6 +57,16 @@ pub enum Reply {
     },
     /// What there is.
     Headroom(Room),
+    /// An operator was obeyed: these are let go.
+    LetGo {
+        /// On which rung they were.
+        held: BTreeMap<WorkloadId, Rung>,
+    },
+    /// An operator was obeyed: nothing is held off any more.
+    Resumed {
+        /// Whether something was.
+        paused: bool,
+    },
 }
 
 /// What there is to be granted.

@@ -34,7 +34,7 @@ impl Session<'_> {
                 self.desk.waiting.push(waiting);
                 None
             }
-            Call::Headroom => None,
+            Call::Headroom | Call::Pause { .. } | Call::Resume | Call::LetGo { .. } => None,
             Call::Amend { id, bytes } => Some(self.amend(request, *id, *bytes)),
             Call::Commit { id, measured } => Some(self.with(request, *id, |r| {
                 // Evidence decides; that it is loaded can only end a promise sooner.

@@ -78,6 +78,20 @@ pub enum Call {
     },
     /// How much would be granted now.
     Headroom,
+    /// An operator's: let everything go, and do nothing for so long.
+    Pause {
+        /// From now.
+        lasts: Span,
+    },
+    /// An operator's: end that, and what was said by [`Self::LetGo`].
+    Resume,
+    /// An operator's: let go, and take nothing for so long.
+    LetGo {
+        /// Of whom; `None` = of all.
+        workload: Option<WorkloadId>,
+        /// From now.
+        lasts: Span,
+    },
 }
 
 /// Room for a model.

@@ -177,6 +177,9 @@ fn request(size: BoxedStrategy<Bytes>) -> BoxedStrategy<Request> {
         1 => number_of.clone().prop_map(|ticket| Call::Withdraw { ticket }),
         1 => id().prop_map(|cgroup| Call::ReportOom { cgroup }),
         1 => Just(Call::Headroom),
+        1 => (0_u64..20).prop_map(|s| Call::Pause { lasts: Span::secs(s) }),
+        1 => Just(Call::Resume),
+        1 => (of(id()), 0_u64..20).prop_map(|(workload, s)| Call::LetGo { workload, lasts: Span::secs(s) }),
     ];
     let caller = prop_oneof![Just(Caller::Root), id().prop_map(Caller::Cgroup)];
     (number_of, caller, call).prop_map(|(ticket, caller, call)| Request { ticket, caller, call }).boxed()

@@ -9,6 +9,7 @@ mod corpus;
 mod dry;
 mod invariants;
 mod lives;
+mod pause;
 mod planner;
 mod properties;
 mod scenarios;
