@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod appetite;
 pub mod assess;
 pub mod concession;
 pub mod config;

@@ -102,11 +102,21 @@ pub struct GpuAssessment {
     /// Bytes until it is full, less what is promised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headroom: Option<Bytes>,
+    /// Time until it is full at the present growth.
+    pub forecast: Forecast,
     /// Bytes wanted back to be calm again.
     pub deficit: Bytes,
     /// Whether somebody needs more of it: its use moves, an allocation failed, or a reservation waits. Engines fill a GPU once and
     /// for all: one that is merely full is not short, and nobody has to make room on it.
     pub contested: bool,
+}
+
+impl GpuAssessment {
+    /// Whether it could not be read this time: the tier is that of before, and nothing new is done for its sake.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        self.used.is_none()
+    }
 }
 
 /// A fact with its number and the threshold it was held against.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Desk;
+use crate::appetite::Appetite;
 use crate::assess::thrashing::ThrashTrack;
 use crate::assess::tier::TierState;
+use crate::gpu::GpuId;
 use crate::history::Trend;
 use crate::learned::{Learned, Rest};
 use crate::pause::Pause;
@@ -48,6 +50,9 @@ pub struct State {
     pub restored: Option<Monotonic>,
     /// Since when no signal has asked for a brake, whatever the tier still is.
     pub quiet: Option<Monotonic>,
+    /// Every GPU seen lately whose memory is a resource of its own.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gpus: BTreeMap<GpuId, GpuTrack>,
     /// Reservations.
     #[serde(skip_serializing_if = "is_default")]
     pub admission: Desk,
@@ -113,6 +118,25 @@ pub struct Track {
     pub would: Option<Would>,
     /// When that was last called for.
     pub would_at: Monotonic,
+}
+
+/// What is remembered of a GPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GpuTrack {
+    /// When it was last in a sample.
+    pub seen: Monotonic,
+    /// Tier and the timers of its hysteresis.
+    pub tier: TierState,
+    /// What is free of it.
+    pub free: Trend,
+    /// Since when the forecast has been that of an emergency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filling: Option<Monotonic>,
+    /// Whether anybody wants more of it.
+    pub appetite: Appetite,
+    /// Which of the workloads do.
+    pub holders: BTreeMap<WorkloadId, Appetite>,
 }
 
 /// A reclaim whose end has not been heard of.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use plimsoll_policy::config::{Config, HostThresholds, Size, Threshold};
+use plimsoll_policy::config::{Config, Gpu, GpuThreshold, HostThresholds, Size, Threshold};
 use plimsoll_policy::units::{Bytes, Share, Span};
 
-/// The preset and section `host` of a resolved configuration as YAML; comments give the bytes that are left at each tier.
+/// The preset and the sections `host` and `gpu` of a resolved configuration as YAML; comments give the bytes that are left at each tier.
 #[must_use]
 pub fn effective(config: &Config, total: Bytes) -> String {
     let mut text = String::new();
@@ -49,7 +49,20 @@ fn write(config: &Config, total: Bytes, out: &mut String) -> std::fmt::Result {
         out,
         "  thrash: {{ healthy: {healthy}, sustained: {sustained}, recovery: {recovery}, panic_mean: {mean} }}"
     )?;
-    writeln!(out, "  reserve: {}", bytes(*reserve))
+    writeln!(out, "  reserve: {}", bytes(*reserve))?;
+    gpu(&config.gpu, out)
+}
+
+fn gpu(gpu: &Gpu, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "gpu:")?;
+    for (name, GpuThreshold { used, leave, forecast }) in gpu.tiers() {
+        let forecast = forecast.map_or_else(|| "none".into(), span);
+        let [used, leave] = [*used, *leave].map(share);
+        writeln!(out, "  {name}: {{ used: {used}, leave: {leave}, forecast: {forecast} }}")?;
+    }
+    let Gpu { dwell, dwell_down, contested_for, claim, .. } = gpu;
+    writeln!(out, "  dwell: {}\n  dwell_down: {}", span(*dwell), span(*dwell_down))?;
+    writeln!(out, "  contested_for: {}\n  claim: {}", span(*contested_for), span(*claim))
 }
 
 fn threshold(tier: &Threshold, without_thrash: bool) -> String {
@@ -89,7 +102,8 @@ mod tests {
     use super::*;
 
     const GIVEN: &str = "preset: aggressive\nhost:\n  critical: { used: 96.25%, forecast: none }\n  \
-                         emergency: { thrash: none }\n  dwell: { stall: 0 }\n  reserve: 1.5GiB\n";
+                         emergency: { thrash: none }\n  dwell: { stall: 0 }\n  reserve: 1.5GiB\n\
+                         gpu:\n  critical: { used: 86.5% }\n  claim: 90s\n";
 
     #[test]
     fn what_is_printed_is_what_results() {

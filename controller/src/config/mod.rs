@@ -141,20 +141,25 @@ mod tests {
     /// The thresholds in the manual are commented out, since the preset has them.
     #[test]
     fn the_thresholds_shown_are_those_of_a_small_host() {
-        let shown: Vec<String> = DEFAULT
-            .lines()
-            .filter_map(|line| line.strip_prefix("  #")?.split_once(": ").map(|_| line))
-            .map(|line| line.replacen('#', "", 1))
-            .filter(|line| !line.starts_with("   "))
-            .collect();
+        let shown = |section: &str| -> Vec<String> {
+            let lines = DEFAULT.lines().skip_while(|line| *line != section).skip(1);
+            let lines = lines.take_while(|line| line.is_empty() || line.starts_with(' '));
+            lines
+                .filter_map(|line| line.strip_prefix("  #")?.split_once(": ").map(|_| line))
+                .map(|line| line.replacen('#', "", 1))
+                .filter(|line| !line.starts_with("   "))
+                .collect()
+        };
+        let check = |section: &str, keys: &[&str]| {
+            let shown = shown(section);
+            let found = shown.iter().filter_map(|line| Some(line.trim().split_once(':')?.0));
+            assert_eq!(found.collect::<Vec<_>>(), keys);
+            parse(Path::new("shown"), &format!("{section}\n{}\n", shown.join("\n"))).unwrap()
+        };
         let keys =
             ["elevated", "constrained", "critical", "emergency", "dwell", "leave", "dwell_down", "thrash"];
-        assert_eq!(
-            shown.iter().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect::<Vec<_>>(),
-            keys
-        );
-        let config = parse(Path::new("shown"), &format!("host:\n{}\n", shown.join("\n"))).unwrap();
-        assert_eq!(config.host, Config::default().host);
+        assert_eq!(check("host:", &keys).host, Config::default().host);
+        assert_eq!(check("gpu:", &keys[..4]).gpu, Config::default().gpu);
     }
 
     /// The examples in the manual are commented out; what is shown there has to be true all the same.

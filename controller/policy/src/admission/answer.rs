@@ -203,7 +203,7 @@ impl fmt::Display for Refusal {
             }
             Reason::TooMany => f.write_str("there are too many reservations")?,
             Reason::Unknown if gpu.is_some() => {
-                f.write_str("there is no such device, or it can't be read")?
+                f.write_str("there is no such device, or it can't be read")?;
             }
             Reason::Unknown => f.write_str("the machine's memory could not be read")?,
             Reason::Stranger => {

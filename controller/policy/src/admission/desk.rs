@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ErrorMargin;
 use super::request::{Caller, Reserve};
+use crate::gpu::GpuId;
 use crate::sample::WorkloadId;
-use crate::units::{Bytes, Monotonic, Share, Span};
+use crate::units::{Bytes, Monotonic, Share, Span, is_default};
 
 /// Different workloads whose errors are remembered: more than a node has models.
 const ERRORS: usize = 256;
@@ -45,6 +46,9 @@ pub struct Reservation {
     pub promised: Bytes,
     /// What of it has been seen in the holder's memory.
     pub settled: Bytes,
+    /// The same by GPU.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gpus: BTreeMap<GpuId, Hold>,
     /// When it was granted.
     pub since: Monotonic,
     /// When something was last settled.
@@ -59,7 +63,33 @@ pub struct Reservation {
     pub lived: bool,
 }
 
+/// What is held of one GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// What was asked for.
+    pub asked: Bytes,
+    /// What is held for it: with the learned error.
+    pub promised: Bytes,
+    /// What of it has been seen in the holder's memory there.
+    pub settled: Bytes,
+}
+
+impl Hold {
+    /// Bytes that are promised and not yet used.
+    #[must_use]
+    pub fn unsettled(&self) -> Bytes {
+        self.promised.saturating_sub(self.settled)
+    }
+}
+
 impl Reservation {
+    /// The same of a GPU.
+    #[must_use]
+    pub fn unsettled_on(&self, gpu: &GpuId) -> Bytes {
+        let held = self.gpus.get(gpu).filter(|_| !self.stage.is_over());
+        held.map_or(Bytes::ZERO, Hold::unsettled)
+    }
+
     /// Bytes that are promised and not yet used. They count as used.
     #[must_use]
     pub fn unsettled(&self) -> Bytes {
@@ -126,6 +156,18 @@ impl Desk {
     #[must_use]
     pub fn reserved(&self) -> Bytes {
         self.reservations.iter().map(Reservation::unsettled).sum()
+    }
+
+    /// The same of a GPU.
+    #[must_use]
+    pub fn reserved_on(&self, gpu: &GpuId) -> Bytes {
+        self.reservations.iter().map(|r| r.unsettled_on(gpu)).sum()
+    }
+
+    /// Whether somebody waits for room on a GPU.
+    #[must_use]
+    pub fn waits_for(&self, gpu: &GpuId) -> bool {
+        self.waiting.iter().any(|w| w.wants.gpus.keys().any(|wanted| wanted == gpu || wanted.is_any()))
     }
 
     /// Reservations that hold something, or may do so again.

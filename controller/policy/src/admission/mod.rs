@@ -17,7 +17,7 @@ pub(crate) mod settle;
 mod tests;
 
 pub use answer::{Answer, GpuRoom, Reason, Refusal, Reply, Room};
-pub use desk::{Desk, Reservation, Stage, Waiting};
+pub use desk::{Desk, Hold, Reservation, Stage, Waiting};
 pub use error::ErrorMargin;
 pub use request::{Call, Caller, Request, Reserve};
 

@@ -79,6 +79,7 @@ impl Session<'_> {
             asked: size,
             promised,
             settled: Bytes::ZERO,
+            gpus: BTreeMap::new(),
             since: at,
             grew: at,
             until: at + ttl,

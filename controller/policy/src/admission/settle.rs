@@ -89,7 +89,7 @@ fn claim(config: &Config, workload: &Workload) -> Option<Bytes> {
 }
 
 /// The workload that a cgroup is, or is within.
-pub(super) fn workload_of<'a>(
+pub(crate) fn workload_of<'a>(
     sample: &'a Sample,
     cgroup: &WorkloadId,
 ) -> Option<(&'a WorkloadId, &'a Workload)> {

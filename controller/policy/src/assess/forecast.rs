@@ -167,6 +167,15 @@ pub(crate) fn forecast(state: &State, sample: &Sample, memory: &Memory, decline:
     }
 }
 
+/// Of a resource that shows itself in nothing but how much of it is free.
+pub(crate) fn of_free(trend: &Trend, total: Bytes, free: Bytes, now: Monotonic) -> Forecast {
+    match fall(trend, now, noise(total)) {
+        Err(why) => Forecast::Unknown(why),
+        Ok((rate, _)) => time_for(free, rate)
+            .map_or(Forecast::NotFilling, |left| Forecast::In { left, source: Source::Free }),
+    }
+}
+
 fn enough(rate: Bytes, least: u64) -> Option<Bytes> {
     (rate.0 >= least).then_some(rate)
 }

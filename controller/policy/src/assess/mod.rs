@@ -13,6 +13,7 @@
 //! * Faults that add a page to a growing workload are a model being loaded, not thrash ([`thrash`]).
 
 pub mod forecast;
+pub(crate) mod gpu;
 pub(crate) mod headroom;
 pub(crate) mod observe;
 pub(crate) mod signals;
@@ -108,7 +109,7 @@ pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Ass
     let context = thrashing::Context { tier: state.tier.tier, used };
     let thrashing = thrashing::advance(&mut state.thrash, &config.host, thrash, context, sample.at);
     let thrash = thrash.map(|rates| signals::Thrash { rate: rates.worst(), state: thrashing });
-    let now = signals::Signals { used, forecast, stall, thrash };
+    let now = signals::Signals { used, forecast, stall, thrash, ..signals::Signals::default() };
     let (tier, because) = tier::advance(&mut state.tier, &config.host, &now, sample.at);
     let deficit =
         memory.map_or(Bytes::ZERO, |m| m.above(config.host.elevated.leave, Bytes::ZERO, Span::ZERO));
@@ -123,7 +124,7 @@ pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> Ass
         thrash: thrashing,
         deficit,
         growth,
-        gpus: std::collections::BTreeMap::new(),
+        gpus: gpu::assess(config, state, sample),
     };
     Assessed { report, memory }
 }

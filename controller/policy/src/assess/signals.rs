@@ -45,12 +45,27 @@ pub(crate) struct Thrash {
 }
 
 /// The signals of one moment; `None` is "not known".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signals {
     pub(crate) used: Option<Share>,
     pub(crate) forecast: Forecast,
+    /// The tier that the forecast alone leads to at most.
+    pub(crate) forecast_up_to: Tier,
     pub(crate) stall: Option<Share>,
     pub(crate) thrash: Option<Thrash>,
+}
+
+/// Nothing is known.
+impl Default for Signals {
+    fn default() -> Self {
+        Self {
+            used: None,
+            forecast: Forecast::default(),
+            forecast_up_to: Tier::Emergency,
+            stall: None,
+            thrash: None,
+        }
+    }
 }
 
 impl Signals {
@@ -95,7 +110,8 @@ impl Signals {
     /// size; how much memory there is, and for how long, needs nobody to confirm it.
     fn believed(&self, host: &HostThresholds, signal: Signal) -> Tier {
         match (signal, self.used) {
-            (Signal::Used | Signal::Forecast, _) => Tier::Emergency,
+            (Signal::Used, _) => Tier::Emergency,
+            (Signal::Forecast, _) => self.forecast_up_to,
             (_, Some(used)) if used >= host.constrained.leave => Tier::Emergency,
             (_, Some(used)) if used >= host.elevated.leave => Tier::Constrained,
             _ => Tier::Elevated,
@@ -160,8 +176,13 @@ mod tests {
     use crate::assess::forecast::Source;
     use crate::units::Span;
 
-    const CALM: Signals =
-        Signals { used: Some(Share::percent(50)), forecast: Forecast::NotFilling, stall: None, thrash: None };
+    const CALM: Signals = Signals {
+        used: Some(Share::percent(50)),
+        forecast: Forecast::NotFilling,
+        forecast_up_to: Tier::Emergency,
+        stall: None,
+        thrash: None,
+    };
 
     fn check(signals: Signals, tier: Tier) {
         let worst = signals.worst(&HostThresholds::default()).map_or(Tier::Normal, |(tier, _)| tier);

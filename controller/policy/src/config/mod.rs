@@ -6,6 +6,7 @@ mod advice;
 mod daemon;
 mod dry_run;
 mod error;
+mod gpu;
 mod host;
 mod ladder;
 mod nearest;
@@ -47,6 +48,8 @@ pub struct Config {
     /// The same for hosts of every size, until it is known on which one this runs. What was written down has been resolved.
     #[serde(skip, default = "Vec::new")]
     pub by_size: Vec<SizedHost>,
+    /// When a GPU is how short.
+    pub gpu: Gpu,
     /// How the rungs behave.
     pub ladder: Ladder,
     /// How often to look.
@@ -69,6 +72,7 @@ impl Default for Config {
             preset: Preset::Default,
             host: HostThresholds::default(),
             by_size: SizedHost::all(Preset::Default),
+            gpu: Gpu::default(),
             ladder: Ladder::default(),
             pace: Pace::default(),
             ask: Ask::default(),
@@ -181,6 +185,58 @@ impl Default for Leave {
 impl Default for ThrashRates {
     fn default() -> Self {
         HostThresholds::default().thrash
+    }
+}
+
+/// Thresholds of every GPU whose memory is its own, and what is peculiar to GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gpu {
+    /// Elevated.
+    pub elevated: GpuThreshold,
+    /// Constrained.
+    pub constrained: GpuThreshold,
+    /// Critical.
+    pub critical: GpuThreshold,
+    /// Emergency.
+    pub emergency: GpuThreshold,
+    /// How long a signal must hold before the tier goes up. The used share of emergency counts at once.
+    pub dwell: Span,
+    /// How long the signals must be below their leave values before the tier goes down, one tier at a time.
+    pub dwell_down: Span,
+    /// How long a GPU counts as contested after its use grew or an allocation failed.
+    pub contested_for: Span,
+    /// How long a promise lasts of which nothing is seen to be used.
+    pub claim: Span,
+}
+
+/// The signals of one tier of a GPU; the worse one decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuThreshold {
+    /// Used share at which the tier is entered.
+    pub used: Share,
+    /// Used share below which it may be left.
+    pub leave: Share,
+    /// Time until it is full below which it is entered.
+    pub forecast: Option<Span>,
+}
+
+impl Gpu {
+    /// The tiers above normal by their names, the calmest first.
+    #[must_use]
+    pub const fn tiers(&self) -> [(&'static str, &GpuThreshold); 4] {
+        [
+            ("elevated", &self.elevated),
+            ("constrained", &self.constrained),
+            ("critical", &self.critical),
+            ("emergency", &self.emergency),
+        ]
+    }
+}
+
+impl Default for Gpu {
+    fn default() -> Self {
+        Preset::Default.gpu()
     }
 }
 

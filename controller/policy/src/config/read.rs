@@ -3,6 +3,7 @@
 use super::admission::admission;
 use super::daemon::daemon;
 use super::error::ConfigError;
+use super::gpu::gpu;
 use super::host::host;
 use super::ladder::ladder;
 use super::node::Node;
@@ -31,6 +32,7 @@ fn config(root: &mut Section<'_>) -> Config {
     let mut preset = Preset::Default;
     root.set("preset", &mut preset, &OneOf(&Preset::ALL));
     let (host, by_size) = hosts(root, preset);
+    let gpu = root.section("gpu", |section| gpu(section, preset));
     let ladder = root.section("ladder", ladder);
     let pace = root.section("pace", pace);
     let ask = root.section("ask", ask);
@@ -42,7 +44,7 @@ fn config(root: &mut Section<'_>) -> Config {
     if root.clean() {
         contradictions(root, &workloads, &ladder);
     }
-    Config { preset, host, by_size, ladder, pace, ask, workloads, protect_priority, admission, daemon }
+    Config { preset, host, by_size, gpu, ladder, pace, ask, workloads, protect_priority, admission, daemon }
 }
 
 /// The section `host` over the preset's table for every size. It is wrong where it is wrong on hosts of every size;

@@ -76,7 +76,7 @@ refuses!(unknown_key, {"ladder": {"reclaim-step": "1MiB"}}, "ladder.reclaim-step
 refuses!(
     unknown_word,
     {"colour": 1},
-    "colour: unknown key, known here are preset, host, ladder, pace, ask, protect_priority, workloads, admission, daemon"
+    "colour: unknown key, known here are preset, host, gpu, ladder, pace, ask, protect_priority, workloads, admission, daemon"
 );
 refuses!(
     unit_missing,
@@ -105,6 +105,13 @@ refuses!(
     "host.critical.leave: has to be at least that of constrained",
     "host.critical.forecast: has to be at most that of constrained",
     "host.critical.thrash: has to be at least that of constrained"
+);
+refuses!(
+    gpu_tiers_out_of_order,
+    {"gpu": {"critical": {"used": "90%", "leave": "80%", "forecast": "1m"}}},
+    "gpu.critical.used: has to be above that of constrained",
+    "gpu.critical.leave: has to be at least that of constrained",
+    "gpu.critical.forecast: has to be at most that of constrained"
 );
 refuses!(
     no_such_rung,

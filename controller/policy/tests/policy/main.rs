@@ -7,6 +7,7 @@ mod behaviour;
 mod calm;
 mod corpus;
 mod dry;
+mod gpu;
 mod invariants;
 mod lives;
 mod pause;
