@@ -47,7 +47,7 @@ impl Look {
         if hidden > 0 && self.hidden > 0 {
             reading.gap(
                 "gpu",
-                format!(
+                &format!(
                     "{hidden} processes that use GPUs are not in /proc: this is not the host's PID namespace"
                 ),
             );

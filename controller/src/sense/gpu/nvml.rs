@@ -71,7 +71,7 @@ impl Nvidia {
             None => self.lose_all(),
         }
         if let (None, Some(why), false) = (&self.driver, &self.said, self.known.is_empty()) {
-            reading.gap("nvml", why.clone());
+            reading.gap("nvml", why);
         }
         reading.gpus.extend(self.known.iter().map(|(id, known)| (id.clone(), known.gpu.clone())));
     }

@@ -1,6 +1,7 @@
 //! What the sources of a look have found so far, before processes are turned into cgroups.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use plimsoll_policy::gpu::{Gpu, GpuId};
 use plimsoll_policy::sample::Gap;
@@ -32,12 +33,12 @@ impl Reading {
     }
 
     /// Notes a failure.
-    pub(super) fn gap(&mut self, what: impl Into<String>, why: impl ToString) {
+    pub(super) fn gap(&mut self, what: impl Into<String>, why: &impl fmt::Display) {
         self.gaps.push(Gap { what: what.into(), why: why.to_string() });
     }
 
     /// Notes that nobody can say who uses a GPU.
-    pub(super) fn blind(&mut self, gpu: &GpuId, why: impl ToString) {
+    pub(super) fn blind(&mut self, gpu: &GpuId, why: &impl fmt::Display) {
         self.gap(format!("gpu:{gpu}"), why);
         self.blind.insert(gpu.clone());
     }

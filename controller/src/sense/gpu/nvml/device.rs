@@ -34,7 +34,7 @@ pub(super) fn read(
         }
         // Without memory of its own (GB10, Jetson) there is nothing to tell.
         Ok(_) | Err(NvmlError::NotSupported) => gpu.unified = true,
-        Err(error) => fails(error).map(|error| reading.gap(format!("gpu:{id}"), error))?,
+        Err(error) => reading.gap(format!("gpu:{id}"), &fails(error)?),
     }
     let lists = [
         Device::running_compute_processes,
@@ -46,7 +46,7 @@ pub(super) fn read(
             Ok(processes) => processes.iter().for_each(|process| hold(process, pool, reading)),
             // Graphics is not to be had on MIG, MPS not before Volta, and old drivers lack some calls.
             Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_)) => {}
-            Err(error) => fails(error).map(|error| reading.blind(pool, error))?,
+            Err(error) => reading.blind(pool, &fails(error)?),
         }
     }
     Ok(gpu)

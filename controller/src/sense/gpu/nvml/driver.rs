@@ -52,7 +52,7 @@ impl Driver {
                     // Not listed: whoever knows it takes it for lost.
                     let id =
                         self.ids.get(&index).map_or_else(|| format!("number {index}"), ToString::to_string);
-                    reading.gap(format!("gpu:{id}"), error);
+                    reading.gap(format!("gpu:{id}"), &error);
                 }
                 Err(error) => self.keep(index, &error, reading, &mut listed),
                 Ok(()) => {}
@@ -91,7 +91,7 @@ impl Driver {
     /// It is there, but said nothing useful this time.
     fn keep(&self, index: u32, error: &NvmlError, reading: &mut Reading, listed: &mut Listed) {
         let Some(id) = self.ids.get(&index) else {
-            reading.gap("gpu", format!("GPU {index}: {error}"));
+            reading.gap("gpu", &format!("GPU {index}: {error}"));
             return;
         };
         reading.blind(id, error);
