@@ -117,13 +117,15 @@ async fn health(extract::State(shared): extract::State<Arc<Shared>>) -> Response
     if state.last.is_none() || state.fresh() { answer(StatusCode::OK, "ok\n") } else { stuck() }
 }
 
-/// Ready: the first pass is done, and the last one is recent.
+/// Ready: it protects. The first pass is done, and the last one is recent and saw the memory.
 async fn ready(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
     let state = shared.lock();
-    match (&state.last, state.fresh()) {
+    let saw = state.last.as_ref().map(|(_, record)| record.sample.host.meminfo.is_some());
+    match (saw, state.fresh()) {
         (None, _) => answer(StatusCode::SERVICE_UNAVAILABLE, "the first pass is not done yet\n"),
         (Some(_), false) => stuck(),
-        (Some(_), true) => answer(StatusCode::OK, "ok\n"),
+        (Some(false), true) => answer(StatusCode::SERVICE_UNAVAILABLE, "/proc/meminfo can't be read\n"),
+        (Some(true), true) => answer(StatusCode::OK, "ok\n"),
     }
 }
 

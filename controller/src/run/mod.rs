@@ -4,6 +4,7 @@ mod build;
 mod callers;
 mod gate;
 mod node;
+mod supervisor;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::build::Parts;
 use self::node::Node;
+use self::supervisor::Supervisor;
 use crate::act::mail::Inbox;
 use crate::control::Asked;
 use crate::ledger::LedgerError;
@@ -93,6 +95,7 @@ async fn watch(
 ) -> Result<(), RunError> {
     let mut stop = Stop::listen()?;
     let bell = listen(inbox).map_err(io_error("can't listen to the reaction thread"))?;
+    let mut supervisor = Supervisor::of_environment();
     let mut last = Instant::now();
     let mut next = last;
     let mut trigger = Trigger::Timer;
@@ -100,6 +103,7 @@ async fn watch(
         tokio::select! {
             biased;
             () = stop.asked() => {
+                supervisor.stopping();
                 node.pass(Trigger::Shutdown);
                 return Ok(());
             }
@@ -132,10 +136,11 @@ async fn watch(
             () = sleep_until(next) => {}
         }
         node.check_threads()?;
-        let wait = node.pass(trigger);
+        let passed = node.pass(trigger);
+        supervisor.passed(&passed);
         trigger = Trigger::Timer;
         last = Instant::now();
-        next = last + wait;
+        next = last + passed.next;
     }
 }
 

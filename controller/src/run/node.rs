@@ -15,6 +15,7 @@ use plimsoll_policy::units::Monotonic;
 use super::RunError;
 use super::callers::Callers;
 use super::gate::Gatekeeper;
+use super::supervisor::Passed;
 use crate::act::Actor;
 use crate::act::mail::{Inbox, Message};
 use crate::control::Asked;
@@ -203,8 +204,8 @@ impl Node {
         Ok(())
     }
 
-    /// One pass. Returns how long the next may wait.
-    pub(super) fn pass(&mut self, trigger: Trigger) -> Duration {
+    /// One pass.
+    pub(super) fn pass(&mut self, trigger: Trigger) -> Passed {
         let begun = now();
         let counted = self.count();
         let sample = self.senses.sample(trigger, std::mem::take(&mut self.news), &counted);
@@ -219,14 +220,20 @@ impl Node {
             self.gate.hold(&plan.gate, probes, &self.senses, &mut self.actor);
         }
         self.news.outcomes = self.actor.apply(&plan, &sample, assessment.deficit, &self.config.ladder);
-        let next = plan.next.into();
+        let passed = Passed {
+            at: begun,
+            next: plan.next.into(),
+            saw: sample.host.meminfo.is_some(),
+            tier: assessment.tier,
+            workloads: sample.workloads.len(),
+        };
         let took = now().since(begun);
         self.reporter.pass(Record { before, sample, assessment, plan, findings, took });
         self.show_stalls(begun);
         if let Some(keeper) = &mut self.keeper {
             keeper.pass(&self.state, begun);
         }
-        next
+        passed
     }
 
     fn count(&mut self) -> Counted {

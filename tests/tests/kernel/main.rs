@@ -5,6 +5,7 @@ mod act;
 mod admission;
 mod daemon;
 mod dry;
+mod early;
 mod exec;
 mod guest;
 mod identity;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_policy::config::Config;
 use plimsoll_policy::plan::{Assessment, Plan, Tier};
-use plimsoll_policy::sample::Sample;
+use plimsoll_policy::sample::{Host, Meminfo, Sample};
 use plimsoll_policy::units::{Monotonic, Span};
 
 use super::*;
@@ -20,8 +20,13 @@ fn server() -> Server {
 }
 
 fn record() -> Arc<Record> {
+    after(Host { meminfo: Some(Meminfo::default()), ..Host::default() })
+}
+
+/// After a look at the host that saw this.
+fn after(host: Host) -> Arc<Record> {
     Arc::new(Record {
-        sample: Sample { at: Monotonic(1), ..Sample::default() },
+        sample: Sample { at: Monotonic(1), host, ..Sample::default() },
         assessment: Assessment { tier: Tier::Elevated, ..Assessment::default() },
         plan: Plan::default(),
         findings: Vec::new(),
@@ -58,6 +63,14 @@ fn ready_means_that_a_pass_was_made() {
     assert!(get(&server, "/healthz").starts_with("HTTP/1.1 200 "), "it may still come");
     server.show(News::Pass(record()));
     until(|| get(&server, "/readyz").starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_pass_that_could_not_see_the_memory_is_no_readiness() {
+    let server = server();
+    server.show(News::Pass(after(Host::default())));
+    until(|| get(&server, "/readyz").contains("/proc/meminfo can't be read"));
+    assert!(get(&server, "/healthz").starts_with("HTTP/1.1 200 "));
 }
 
 #[test]
