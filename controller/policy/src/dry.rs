@@ -71,13 +71,13 @@ pub(crate) fn keep(
         return;
     }
     for (id, (rung, _)) in &talk.wants {
-        let (former, track) = (before.held(id), state.workloads.get_mut(id));
+        let (former, track) = (before.rung(id), state.workloads.get_mut(id));
         if let (Some(track), Some(entry)) = (track, plan.workloads.get_mut(id))
-            && entry.rung > *rung.max(&former.rung)
+            && entry.rung > *rung.max(&former)
             && (entry.kill
                 || track.would.as_ref().is_none_or(|would| sample.at.since(would.since) < PATIENCE))
         {
-            track.held = former.clone();
+            before.restore(id, track);
             *entry = wanted(track, &config.ladder, sample.at);
         }
     }

@@ -4,9 +4,17 @@
 //! outcome, three quarters after two, and half as much again for every half-life without one. So one bad outcome is half believed, and
 //! what is learned is never final.
 
+mod levels;
+
+pub use levels::Granted;
+pub(crate) use levels::Pool;
+
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::assess::{per, time_for};
+use crate::concession::Level;
 use crate::sample::Rung;
 use crate::units::{Bytes, Monotonic, Share, Span};
 
@@ -145,7 +153,7 @@ impl Experience {
 }
 
 /// What actions on one workload were worth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Learned {
     /// `memory.reclaim` while it runs.
@@ -158,6 +166,9 @@ pub struct Learned {
     pub hibernate: Experience,
     /// `cgroup.kill`, until it is empty.
     pub kill: Experience,
+    /// Asking it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub levels: BTreeMap<Level, Granted>,
 }
 
 impl Learned {
@@ -223,7 +234,7 @@ impl Learned {
 
     /// The same on a clock that shows `now`, where `then` is `away` ago.
     pub(crate) fn moved(&self, then: Monotonic, away: Span, now: Monotonic) -> Self {
-        let Self { trim, throttle, freeze, hibernate, kill } = *self;
+        let Self { trim, throttle, freeze, hibernate, kill, ref levels } = *self;
         let moved = |e: Experience, half_life| {
             e.aged(half_life, Span(then.since(e.at).0.saturating_add(away.0)), now)
         };
@@ -233,12 +244,14 @@ impl Learned {
             freeze: moved(freeze, PROGRAM),
             hibernate: moved(hibernate, CONDITIONS),
             kill: moved(kill, PROGRAM),
+            levels: levels.iter().map(|(level, it)| (*level, it.map(|e| moved(e, PROGRAM)))).collect(),
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = Experience> + use<> {
-        let Self { trim, throttle, freeze, hibernate, kill } = *self;
-        [trim, throttle, freeze, hibernate, kill].into_iter()
+    fn all(&self) -> impl Iterator<Item = Experience> + '_ {
+        let Self { trim, throttle, freeze, hibernate, kill, ref levels } = *self;
+        let done = [trim, throttle, freeze, hibernate, kill].into_iter();
+        done.chain(levels.values().flat_map(Granted::each))
     }
 }
 

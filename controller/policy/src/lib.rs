@@ -30,4 +30,5 @@ mod roles;
 pub mod sample;
 pub mod state;
 pub mod units;
+pub mod voluntary;
 pub mod words;

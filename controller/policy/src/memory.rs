@@ -31,7 +31,7 @@ impl State {
     pub fn remember(&self, now: Monotonic) -> Memory {
         let mut workloads = self.known.clone();
         for (id, track) in &self.workloads {
-            keep(&mut workloads, &id.path, track.learned);
+            keep(&mut workloads, &id.path, track.learned.clone());
         }
         Memory { taken: now, action: self.action, workloads }
     }
@@ -49,7 +49,7 @@ impl State {
     /// Begins to track a workload, with what is known of its path.
     pub(crate) fn welcome(&mut self, id: &WorkloadId) -> &mut Track {
         let twin = |inode| WorkloadId { path: id.path.clone(), inode };
-        let twins = self.workloads.range(twin(0)..=twin(u64::MAX)).map(|(_, track)| track.learned);
+        let twins = self.workloads.range(twin(0)..=twin(u64::MAX)).map(|(_, track)| track.learned.clone());
         let known = self.known.remove(&*id.path).into_iter().chain(twins);
         let learned = known.max_by_key(Learned::newest).unwrap_or_default();
         self.workloads.entry(id.clone()).or_insert(Track { learned, ..Track::default() })
@@ -61,7 +61,7 @@ impl State {
         self.workloads.retain(|id, track| {
             let stays = keeps(track);
             if !stays {
-                keep(known, &id.path, track.learned);
+                keep(known, &id.path, std::mem::take(&mut track.learned));
             }
             stays
         });

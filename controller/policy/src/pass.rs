@@ -56,7 +56,8 @@ pub(crate) fn decided(
 ) -> (Plan, Vec<Finding>) {
     let eased = state.tier.eased;
     let mut plan = decide::decide(&mut Turn::new(config, sample, assessed, state));
-    let case = lint::Case { config, before, sample, tier: assessed.report.tier, eased };
+    let (tier, gpus) = (assessed.report.tier, &assessed.report.gpus);
+    let case = lint::Case { config, before, sample, tier, gpus, eased };
     let findings = lint::lint(case, &plan);
     lint::block(case, &findings, state, &mut plan);
     (plan, findings)

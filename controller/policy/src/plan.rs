@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::admission::{Answer, Reservation, Waiting};
 use crate::assess::forecast::{Forecast, Source};
 use crate::assess::thrashing::ThrashState;
-use crate::concession::Wish;
+use crate::concession::{Gains, Level, Wish};
 use crate::gpu::GpuId;
 use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Limit, Monotonic, Share, Span, is_default};
@@ -208,6 +208,43 @@ pub enum Evidence {
         /// Not let go before this.
         until: Monotonic,
     },
+    /// What it is asked for.
+    Asked {
+        /// The level to be on.
+        level: Level,
+    },
+    /// What it gave when it was asked, as the meters had it.
+    Conceded {
+        /// The level.
+        level: Level,
+        /// By which way.
+        by: String,
+        /// How it ended.
+        result: ActResult,
+        /// Measured.
+        freed: Gains,
+        /// In its own words, where it said anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        claimed: Option<Gains>,
+        /// Until that was seen, or it was given up.
+        took: Span,
+    },
+    /// It was asked and nothing came of it in time.
+    Unanswered {
+        /// The level.
+        level: Level,
+        /// The deadline.
+        within: Span,
+    },
+    /// It was offloaded or unloaded, and a request undid it.
+    Reloaded {
+        /// Times.
+        times: u32,
+        /// Within this time.
+        within: Span,
+        /// Not asked again before this.
+        until: Option<Monotonic>,
+    },
     /// A fact about a GPU; all others are about the host, or about the workload itself.
     OnGpu {
         /// Which.
@@ -359,6 +396,27 @@ pub enum Refusal {
         /// The rung.
         rung: Rung,
     },
+    /// It can't be asked for this, at least not now.
+    NotOffered {
+        /// The level.
+        level: Level,
+    },
+    /// It is frozen, and can't answer.
+    Frozen,
+    /// It would move memory to the host, which has no room for it.
+    NoHostRoom {
+        /// What it would move.
+        moves: Bytes,
+        /// What the host has room for.
+        room: Bytes,
+    },
+    /// Requests undo it.
+    Reloads {
+        /// Not asked again before this.
+        until: Monotonic,
+    },
+    /// The resource is full, and nobody needs more of it.
+    Uncontested,
     /// It was killed and did not die in time.
     Undying,
     /// Its preference is `omit`.

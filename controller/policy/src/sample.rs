@@ -266,7 +266,7 @@ impl Default for Spec {
             name: String::new(),
             priority: 0,
             preference: Preference::None,
-            rungs: vec![Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill],
+            rungs: vec![Rung::Trim, Rung::Throttle, Rung::Offload, Rung::Freeze, Rung::Kill],
             restart_cost_ms: 0,
         }
     }

@@ -15,6 +15,7 @@ use crate::pause::Pause;
 use crate::plan::{Evidence, Gate, Would};
 use crate::sample::{Rung, WorkloadId};
 use crate::units::{Bytes, Monotonic, is_default};
+use crate::voluntary::Voluntary;
 
 /// What the policy remembers. The default is that of a start: no history, nothing held.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -118,6 +119,22 @@ pub struct Track {
     pub would: Option<Would>,
     /// When that was last called for.
     pub would_at: Monotonic,
+    /// What is asked of its own doing; `None` where it never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voluntary: Option<Box<Voluntary>>,
+}
+
+impl Track {
+    /// The rung that it is on, by what is done to it and by what it was asked.
+    #[must_use]
+    pub fn rung(&self) -> Rung {
+        self.held.rung.max(self.voluntary.as_ref().map_or(Rung::Free, |it| it.rung()))
+    }
+
+    /// What is asked of it, for a change.
+    pub(crate) fn volunteer(&mut self) -> &mut Voluntary {
+        self.voluntary.get_or_insert_default()
+    }
 }
 
 /// What is remembered of a GPU.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use crate::concession::{Gains, Level};
 use crate::gpu::GpuId;
-use crate::plan::{Evidence, Expected, Refusal, Refused};
+use crate::plan::{ActResult, Evidence, Expected, Refusal, Refused};
 use crate::units::{Bytes, Monotonic};
 
 /// For logs: moments are given as time since boot.
@@ -19,6 +20,12 @@ impl fmt::Display for Evidence {
             Self::Budget { brakes, until } => {
                 budget(*brakes, f)?;
                 write!(f, "until {} after boot", since_boot(*until))
+            }
+            Self::Reloaded { times, within, until } => {
+                reloaded(*times, *within, f)?;
+                until.map_or(Ok(()), |until| {
+                    write!(f, ": not asked for that until {} after boot", since_boot(until))
+                })
             }
             Self::OnGpu { gpu, fact } => write!(f, "on gpu:{gpu}: {fact}"),
             fact => said(fact, f),
@@ -68,6 +75,11 @@ impl fmt::Display for Said<'_, Evidence> {
                 budget(*brakes, f)?;
                 write!(f, "for another {}", until.since(self.now))
             }
+            Evidence::Reloaded { times, within, until } => {
+                reloaded(*times, *within, f)?;
+                let wait = until.map(|until| until.since(self.now));
+                wait.map_or(Ok(()), |wait| write!(f, ": not asked for that for another {wait}"))
+            }
             Evidence::OnGpu { gpu, fact } => write!(f, "on gpu:{gpu}: {}", fact.at(self.now)),
             fact => said(fact, f),
         }
@@ -94,11 +106,62 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "gentler rungs would free {gentler} of the {needed} needed")
         }
         Evidence::Futile { rung } => write!(f, "{rung} did not help"),
-        Evidence::Hold { .. }
+        Evidence::Asked { level } => write!(f, "it is asked for {level}"),
+        Evidence::Conceded { level, by, result, freed, claimed, took } => {
+            conceded(*level, by, result, f)?;
+            write!(f, ": {freed} after {took}")?;
+            claimed.as_ref().map_or(Ok(()), |claimed| write!(f, ", where it claims {claimed}"))
+        }
+        Evidence::Unanswered { level, within } => {
+            write!(f, "no answer to {} within {within}", said_of(*level))
+        }
+        Evidence::Reloaded { .. }
+        | Evidence::Hold { .. }
         | Evidence::Calm { .. }
         | Evidence::Oscillation { .. }
         | Evidence::Budget { .. }
         | Evidence::OnGpu { .. } => Ok(()),
+    }
+}
+
+/// The level as what is done.
+const fn said_of(level: Level) -> &'static str {
+    match level {
+        Level::Nothing => "restore",
+        other => other.name(),
+    }
+}
+
+fn conceded(level: Level, by: &str, result: &ActResult, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{} by {by} ", said_of(level))?;
+    match result {
+        ActResult::Done => f.write_str("done"),
+        ActResult::Partial => f.write_str("done in part"),
+        ActResult::Gone => f.write_str("not done, it is gone"),
+        ActResult::Withdrawn => f.write_str("withdrawn"),
+        ActResult::Foreign => f.write_str("not done, somebody else was first"),
+        ActResult::Failed(why) => write!(f, "failed ({why})"),
+    }
+}
+
+/// What came, and what it cost where memory moved.
+impl fmt::Display for Gains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = Bytes(self.host.unsigned_abs());
+        let verb = if self.host < 0 { "took" } else { "freed" };
+        let host = (self.host != 0).then(|| format!("{verb} {host} of host memory"));
+        let gpus = self.gpus.iter().filter(|(_, bytes)| **bytes > Bytes::ZERO);
+        let gpus = gpus.map(|(gpu, bytes)| format!("freed {bytes} of gpu:{gpu}"));
+        let parts: Vec<_> = host.into_iter().chain(gpus).collect();
+        f.write_str(if parts.is_empty() { "freed nothing" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
+}
+
+fn reloaded(times: u32, within: crate::units::Span, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match times {
+        1 => f.write_str("a request brought back what it had given"),
+        _ => write!(f, "requests brought back what it had given {times} times within {within}"),
     }
 }
 
@@ -141,6 +204,15 @@ impl fmt::Display for Said<'_, Refused> {
             Refusal::Spills { growth } => write!(f, "would go on growing into swap by {growth}/s"),
             Refusal::Tier { tier } => write!(f, "the tier is only {tier}"),
             Refusal::Gives { rung } => write!(f, "gives what it can on {rung} already"),
+            Refusal::NotOffered { level } => write!(f, "it does not offer {level}"),
+            Refusal::Frozen => f.write_str("frozen: it can't answer"),
+            Refusal::NoHostRoom { moves, room } => {
+                write!(f, "would move {moves} to the host, which has room for {room}")
+            }
+            Refusal::Reloads { until } => {
+                write!(f, "requests undo it: left alone for another {}", until.since(self.now))
+            }
+            Refusal::Uncontested => f.write_str("full, but nobody needs more of it"),
             Refusal::Undying => f.write_str("was killed and did not die in time"),
             Refusal::Omit => f.write_str("omit: never touched"),
             Refusal::Protected => f.write_str("protected by its priority"),

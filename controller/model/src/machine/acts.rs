@@ -33,6 +33,10 @@ impl Machine {
                 process.dies_at = Some(now + KILL_MS + process.anon / EXIT);
                 self.killed.push(process.spec.name.clone());
             }
+            let has = process.anon + process.swap;
+            if let Some((giver, wish)) = process.giver.as_mut().zip(wanted.wish.as_ref()) {
+                giver.wish(wish, now, has);
+            }
             if process.reclaim.is_none() {
                 process.reclaim = wanted.reclaim.map(|budget| (budget.0, 0, now));
             }
@@ -60,6 +64,9 @@ impl Tick<'_> {
                 self.die(i);
             }
             self.reclaim_one(i, id);
+            if self.all[i].runs() {
+                self.give(i, id);
+            }
         }
     }
 

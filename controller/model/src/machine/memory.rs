@@ -1,6 +1,7 @@
 //! One tick: what the processes want, what they get, and what it costs them. What is allocated was free or has been taken
 //! from somebody.
 
+use plimsoll_policy::concession::Concession;
 use plimsoll_policy::plan::Outcome;
 
 use super::habit::Habit;
@@ -31,6 +32,8 @@ pub(crate) struct Tick<'a> {
     /// Whether somebody had to reclaim for himself.
     pub(crate) direct: bool,
     pub(crate) outcomes: &'a mut Vec<Outcome>,
+    /// Answers of those who were asked.
+    pub(crate) conceded: &'a mut Vec<Concession>,
     /// Names of what the kernel killed.
     pub(crate) oom: &'a mut Vec<String>,
     pub(crate) total: u64,
@@ -81,7 +84,7 @@ impl Tick<'_> {
     }
 
     /// Leaves `keep` bytes of anon; what is in swap goes first.
-    fn give_back(&mut self, i: usize, keep: u64) {
+    pub(crate) fn give_back(&mut self, i: usize, keep: u64) {
         let process = &mut *self.all[i];
         let back = (process.anon + process.swap).saturating_sub(keep);
         let from_swap = back.min(process.swap);
@@ -160,7 +163,7 @@ impl Tick<'_> {
     }
 
     /// Takes up to `wanted` bytes, of what is free or by reclaim.
-    fn allocate(&mut self, i: usize, wanted: u64) -> u64 {
+    pub(crate) fn allocate(&mut self, i: usize, wanted: u64) -> u64 {
         if wanted == 0 {
             return 0;
         }

@@ -1,6 +1,7 @@
 //! A machine of a few lines: memory is conserved, reclaim takes time, brakes brake. Time is simulated.
 
 mod acts;
+mod giver;
 mod habit;
 mod hardware;
 mod memory;
@@ -10,6 +11,7 @@ mod reclaim;
 
 use std::collections::BTreeMap;
 
+use plimsoll_policy::concession::Concession;
 use plimsoll_policy::config::Config;
 use plimsoll_policy::pass::{Pass, step};
 use plimsoll_policy::plan::Outcome;
@@ -17,6 +19,7 @@ use plimsoll_policy::sample::{Host, Meminfo, Psi, Sample, Spec, Trigger, Workloa
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::{Bytes, Monotonic, Span};
 
+pub use giver::{Giver, Manner};
 pub use habit::Habit;
 pub use hardware::{Hardware, Marks, Swap};
 pub use process::Process;
@@ -55,6 +58,8 @@ pub struct Machine {
     pub state: State,
     /// What ended since the last sample.
     pub outcomes: Vec<Outcome>,
+    /// What those who were asked answered since the last sample.
+    pub conceded: Vec<Concession>,
     /// Names of what the kernel killed.
     pub oom: Vec<String>,
     /// Names of what we killed.
@@ -90,6 +95,7 @@ impl Machine {
             now_ms: 0,
             state: State::default(),
             outcomes: Vec::new(),
+            conceded: Vec::new(),
             oom: Vec::new(),
             killed: Vec::new(),
             psi_us: 0,
@@ -150,6 +156,7 @@ impl Machine {
         self.state = state;
         self.gate.clear();
         self.outcomes.clear();
+        self.conceded.clear();
         for process in self.processes.values_mut() {
             (process.high, process.low, process.reclaim) = (None, 0, None);
             (process.frozen_at, process.frozen) = (None, false);
@@ -196,6 +203,7 @@ impl Machine {
             may_swap: if self.hardware.balanced { swap_step } else { u64::MAX },
             direct: false,
             outcomes: &mut self.outcomes,
+            conceded: &mut self.conceded,
             oom: &mut self.oom,
             total: self.total,
         };
@@ -272,7 +280,8 @@ impl Machine {
         let workloads: BTreeMap<_, Workload> =
             self.processes.iter_mut().map(|(id, p)| (id.clone(), read(p))).collect();
         let outcomes = std::mem::take(&mut self.outcomes);
-        Sample { at, trigger: Trigger::Timer, host, workloads, outcomes, ..Sample::default() }
+        let conceded = std::mem::take(&mut self.conceded);
+        Sample { at, trigger: Trigger::Timer, host, workloads, outcomes, conceded, ..Sample::default() }
     }
 }
 

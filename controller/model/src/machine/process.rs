@@ -4,6 +4,7 @@ use plimsoll_policy::sample::{Events, MemoryStat, Probes, Psi, Spec, Workload};
 use plimsoll_policy::units::{Bytes, Limit, Monotonic, Span};
 
 use super::PAGE;
+use super::giver::Giver;
 use super::habit::Habit;
 use super::hardware::{Hardware, Swap};
 
@@ -49,6 +50,8 @@ pub struct Process {
     pub immortal: bool,
     /// Reclaim under way: asked, freed, begun.
     pub reclaim: Option<(u64, u64, u64)>,
+    /// What it can be asked for, and how it answers.
+    pub giver: Option<Giver>,
     /// `memory.events` `high`.
     pub high_events: u64,
     /// Bytes refaulted from files.
@@ -93,6 +96,7 @@ impl Process {
             dead: false,
             immortal: false,
             reclaim: None,
+            giver: None,
             high_events: 0,
             refaults: 0,
             refaults_anon: 0,
@@ -158,6 +162,7 @@ impl Process {
             frozen: Some(self.frozen),
             populated: Some(!self.dead),
             probes: hardware.probes.then(|| self.probes()),
+            offer: self.giver.as_ref().filter(|_| !self.dead).map(Giver::offer),
             ..Workload::default()
         }
     }

@@ -1,6 +1,7 @@
 //! Skipping ahead: ticks in which nothing happens but growth by equal steps are taken at once, with the same result
 //! to the byte as one by one.
 
+use super::giver::Giver;
 use super::habit::{Appetite, Habit};
 use super::memory::TICK_US;
 use super::process::Process;
@@ -41,6 +42,7 @@ impl Machine {
 /// What a process does in each of the next ticks; `None` where something is under way.
 fn steady(process: &Process, now: u64) -> Option<Appetite> {
     let settled = process.reclaim.is_none()
+        && process.giver.as_ref().is_none_or(Giver::rests)
         && (process.dies_at.is_none() || process.dead || process.immortal)
         && process.frozen == process.frozen_at.is_some();
     if !settled {

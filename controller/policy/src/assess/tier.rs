@@ -29,6 +29,15 @@ pub struct TierState {
     pub calm: Option<Monotonic>,
 }
 
+impl TierState {
+    /// Since when the used share has been that of critical.
+    pub(crate) fn critically_full(&self) -> Option<Monotonic> {
+        let [used, ..] = self.asked;
+        let [_, _, critical, _] = used;
+        critical
+    }
+}
+
 /// Brings the tier up to date.
 pub(crate) fn advance(
     state: &mut TierState,

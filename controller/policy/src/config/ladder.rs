@@ -7,8 +7,9 @@ use super::section::Section;
 use crate::sample::Rung;
 use crate::units::{Bytes, Share, Span};
 
-/// Rungs that one can ask for: `free` is always allowed, and nothing can `offload` yet.
-pub(super) const RUNGS: OneOf<'static, Rung> = OneOf(&[Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill]);
+/// Rungs that one can ask for: `free` is always allowed.
+pub(super) const RUNGS: OneOf<'static, Rung> =
+    OneOf(&[Rung::Trim, Rung::Throttle, Rung::Offload, Rung::Freeze, Rung::Kill]);
 
 /// As many brakes of a workload as are remembered.
 pub(crate) const MOST_ACTIONS: u32 = 120;

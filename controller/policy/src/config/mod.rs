@@ -277,7 +277,7 @@ pub struct Ladder {
 impl Default for Ladder {
     fn default() -> Self {
         Self {
-            rungs: vec![Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill],
+            rungs: vec![Rung::Trim, Rung::Throttle, Rung::Offload, Rung::Freeze, Rung::Kill],
             reclaim_step: Bytes::mib(64),
             throttle_step: Share::percent(10),
             floor_margin: Bytes::mib(8),

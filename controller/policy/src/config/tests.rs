@@ -115,13 +115,13 @@ refuses!(
 );
 refuses!(
     no_such_rung,
-    {"ladder": {"rungs": ["trim", "offload", "free"]}},
-    "ladder.rungs[1]: is \"offload\", expected trim or throttle or freeze or kill",
-    "ladder.rungs[2]: is \"free\", expected trim or throttle or freeze or kill"
+    {"ladder": {"rungs": ["trim", "hug", "free"]}},
+    "ladder.rungs[1]: is \"hug\", expected trim or throttle or offload or freeze or kill",
+    "ladder.rungs[2]: is \"free\", expected trim or throttle or offload or freeze or kill"
 );
 refuses!(rung_twice, {"ladder": {"rungs": ["trim", "kill", "trim"]}}, "ladder.rungs: names trim twice");
 refuses!(no_rungs, {"ladder": {"rungs": []}}, "ladder.rungs: is empty: to only watch, set `dry_run: true`");
-refuses!(no_list, {"ladder": {"rungs": "trim"}}, "ladder.rungs: is \"trim\", expected a list, each item trim or throttle or freeze or kill");
+refuses!(no_list, {"ladder": {"rungs": "trim"}}, "ladder.rungs: is \"trim\", expected a list, each item trim or throttle or offload or freeze or kill");
 refuses!(no_flag, {"ladder": {"gate": "yes"}}, "ladder.gate: is \"yes\", expected true or false");
 refuses!(busy_slower, {"pace": {"busy": "1s", "calm": "100ms"}}, "pace.busy: has to be at most `calm`");
 refuses!(

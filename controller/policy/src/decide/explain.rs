@@ -3,8 +3,10 @@
 
 use super::Turn;
 use super::ladder::spent;
+use super::wish::{promise, why_not as why_not_asked};
+use crate::concession::Level;
 use crate::plan::{Expected, Refusal, Refused};
-use crate::relief::{CRUMBS, Candidate, SLOW};
+use crate::relief::{CRUMBS, Candidate, HORIZON, SLOW};
 use crate::roles;
 use crate::sample::{Preference, Rung, Workload, WorkloadId};
 use crate::state::Track;
@@ -38,8 +40,9 @@ pub(crate) fn explain(turn: &Turn<'_>, id: &WorkloadId, ask: Ask) -> Taken {
     };
     let Some(candidate) = turn.candidate(workload, track, ask.swap) else { return Taken::default() };
     let refused = |rung, why| Refused { workload: id.clone(), rung, why };
-    let own = [Rung::Trim, Rung::Throttle, Rung::Freeze].into_iter().filter_map(|rung| {
+    let own = [Rung::Trim, Rung::Throttle, Rung::Offload, Rung::Freeze].into_iter().filter_map(|rung| {
         let why = match rung {
+            Rung::Offload => asking(turn, workload, track, ask)?,
             rung if rung < track.held.brake() || rung == ask.rung => return None,
             rung if rung < ask.rung => gentler(turn, workload, &candidate, rung, ask),
             rung => harder(turn, workload, &candidate, rung, ask)?,
@@ -49,6 +52,40 @@ pub(crate) fn explain(turn: &Turn<'_>, id: &WorkloadId, ask: Ask) -> Taken {
     let mut all: Vec<_> = own.collect();
     all.extend(passed_over(turn, workload, ask).take(Refused::MOST - all.len()));
     Taken { expected: expected(turn, &candidate, ask), refused: all }
+}
+
+/// What is gentler than asking a workload to unload, and would not do.
+pub(crate) fn gentler_than_asking(turn: &Turn<'_>, id: &WorkloadId, needed: Bytes) -> Vec<Refused> {
+    let Some((workload, track)) = turn.sample.workloads.get(id).zip(turn.state.workloads.get(id)) else {
+        return Vec::new();
+    };
+    let swap = turn.memory().map_or(Bytes::ZERO, |memory| memory.swap_free);
+    let Some(candidate) = turn.candidate(workload, track, swap) else { return Vec::new() };
+    let ask = Ask { rung: Rung::Offload, needed, within: HORIZON, horizon: HORIZON, swap };
+    let rungs = [Rung::Trim, Rung::Throttle].into_iter().filter(|rung| *rung >= track.held.brake());
+    let why = |rung| gentler(turn, workload, &candidate, rung, ask);
+    rungs.map(|rung| Refused { workload: id.clone(), rung, why: why(rung) }).collect()
+}
+
+/// Why one that can be asked at all was braked or killed instead.
+fn asking(turn: &Turn<'_>, workload: &Workload, track: &Track, ask: Ask) -> Option<Refusal> {
+    workload.offer.as_ref().filter(|_| ask.rung > Rung::Offload)?;
+    let left = turn.patience();
+    let remaining = track.voluntary.as_ref().filter(|it| it.leaves()).and_then(|it| it.remaining(turn.at()));
+    if let Some(takes) = remaining {
+        return Some(Refusal::TooSlow { takes, left });
+    }
+    why_not_asked(turn, workload, track, Level::Unload).or_else(|| {
+        let promise = promise(turn, workload, track, Level::Unload);
+        let yields = promise.gains.host_bytes();
+        Some(if promise.takes > left {
+            Refusal::TooSlow { takes: promise.takes, left }
+        } else if yields < ask.needed {
+            Refusal::TooLittle { yields, needed: ask.needed }
+        } else {
+            Refusal::Uncontested
+        })
+    })
 }
 
 /// What it will bring.

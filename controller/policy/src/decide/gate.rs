@@ -40,7 +40,9 @@ fn gate(turn: &Turn<'_>) -> Gate {
             lowest = Some(rank);
             targets.clear();
         }
-        if lowest == Some(rank) && track.held.rung < Rung::Freeze {
+        let gives = track.voluntary.as_ref().is_some_and(|it| it.leaves())
+            && turn.answers(workload, track, turn.patience());
+        if lowest == Some(rank) && track.held.rung < Rung::Freeze && !gives {
             targets.push(id);
         }
     }

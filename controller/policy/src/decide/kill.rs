@@ -30,7 +30,7 @@ pub(crate) fn consider(turn: &mut Turn<'_>) {
     if !turn.state.available.is_continuous(CONTINUOUS) {
         return;
     }
-    let needed = needed(turn, &memory);
+    let needed = needed(turn, &memory).saturating_sub(asked(turn));
     let desperate = needed > Bytes::ZERO && desperate(turn, &memory, needed);
     let since = desperate.then(|| turn.state.desperate.unwrap_or(turn.at()).min(turn.at()));
     turn.state.desperate = since;
@@ -58,6 +58,13 @@ fn needed(turn: &Turn<'_>, memory: &Memory) -> Bytes {
     let above = memory.above(turn.config.host.emergency.leave, memory.protected_growth, AHEAD);
     let lacking = if panics(turn) || stalls(turn) { part(memory, LACKING_PERCENT) } else { Bytes::ZERO };
     above.max(lacking).saturating_sub(turn.pending(AHEAD))
+}
+
+/// What asking still brings before it is too late. Whoever waits for it longer than for reclaim waits in vain.
+fn asked(turn: &Turn<'_>) -> Bytes {
+    let waited = turn.state.desperate.map_or(Span::ZERO, |since| turn.at().since(since));
+    let patience = Span(PATIENCE.0.saturating_sub(waited.0));
+    turn.promised(turn.patience().min(patience))
 }
 
 /// Refaults of the protected at the rate of an emergency.

@@ -65,6 +65,7 @@ pub(crate) fn raise(turn: &mut Turn<'_>) {
     let mut rows = ask_around(turn, strongest, need);
     relax(&mut rows, need.brake);
     trim(&mut rows, need);
+    turn.lacking = rows.iter().fold(need, |need, row| need.after(row.give(), row.cache)).brake;
     for row in rows.iter().filter(|row| row.chosen > 0) {
         commit(turn, row);
     }
@@ -83,8 +84,10 @@ fn strongest(tier: Tier) -> Option<Rung> {
 fn need(turn: &Turn<'_>, memory: &Memory) -> Need {
     let falling = residual(memory, turn.just_stopped());
     let host = &turn.config.host;
-    let above =
-        |share, growth, within| memory.above(share, growth, BRAKE_AHEAD).saturating_sub(turn.pending(within));
+    let asked = turn.promised(turn.patience());
+    let above = |share, growth, within| {
+        memory.above(share, growth, BRAKE_AHEAD).saturating_sub(turn.pending(within) + asked)
+    };
     let left = time_for(memory.headroom, falling).unwrap_or(HORIZON);
     Need {
         calm: above(host.elevated.leave, Bytes::ZERO, HORIZON),
@@ -273,11 +276,20 @@ fn open(turn: &Turn<'_>, workload: &Workload, track: &Track, rung: Rung) -> bool
     let futile = rung == Rung::Throttle && turn.at() < track.no_throttle;
     // Trimming would take a workload that is being let go off its leash.
     let leashed = rung == Rung::Trim && track.held.leash.is_some();
-    roles::allows(turn.config, workload, rung) && !futile && !leashed && spent(turn, track, rung).is_none()
+    let free = !futile && !leashed && !gives_of_itself(turn, workload, track, rung);
+    roles::allows(turn.config, workload, rung) && free && spent(turn, track, rung).is_none()
+}
+
+/// One that is being offloaded or unloaded is left to it as long as that is in time; and what has moved to the host on request is
+/// not put under a limit there.
+fn gives_of_itself(turn: &Turn<'_>, workload: &Workload, track: &Track, rung: Rung) -> bool {
+    let Some(voluntary) = track.voluntary.as_deref().filter(|_| rung >= Rung::Throttle) else { return false };
+    (voluntary.leaves() && turn.answers(workload, track, turn.patience()))
+        || (rung == Rung::Throttle && voluntary.is_moved())
 }
 
 /// How many, where the brakes of the hour are used up; survival is not bound by that.
-pub(super) fn spent(turn: &Turn<'_>, track: &Track, rung: Rung) -> Option<u32> {
+pub(crate) fn spent(turn: &Turn<'_>, track: &Track, rung: Rung) -> Option<u32> {
     let begins = rung >= Rung::Throttle && track.held.rung < Rung::Throttle;
     let brakes = track.repeats.spent(&turn.config.ladder, turn.at());
     brakes.filter(|_| begins && turn.tier() < Tier::Emergency)

@@ -6,6 +6,8 @@
 //! protected grow while a kill takes effect) alone justifies a kill, and only where everything gentler falls short.
 //! Levels alone kill nobody: a machine that is full but stands still, with nobody protected suffering, is left alone.
 //!
+//! What a workload gives of its own is asked for first ([`wish`]); the brakes are for what that can't bring in time.
+//!
 //! Rungs are only ever raised by need ([`ladder`], [`kill`]) and only ever lowered by time and calm ([`restore`]) or
 //! by futility ([`lease`]), so a rung can't flap with a noisy reading.
 
@@ -24,6 +26,7 @@ mod settle;
 mod turn;
 mod victims;
 mod wanted;
+mod wish;
 
 pub(crate) use explain::Taken;
 pub(crate) use turn::Turn;
@@ -39,11 +42,15 @@ pub(crate) fn decide(turn: &mut Turn<'_>) -> Plan {
         return wanted::plan(turn);
     }
     settle::settle(turn);
+    wish::settle(turn);
     restore::release_ineligible(turn);
+    wish::undo_ineligible(turn);
     lease::review(turn);
     leash::review(turn);
     restore::review(turn);
+    wish::review(turn);
     ladder::raise(turn);
+    wish::ask_protected(turn);
     kill::consider(turn);
     protect::protect(turn);
     gate::arm(turn);

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::Turn;
-use super::{calm, kill, leash};
+use super::{calm, kill, leash, wish};
 use crate::assess::observe::positive;
 use crate::assess::{Memory, per};
 use crate::plan::{Evidence, Tier};
@@ -29,6 +29,7 @@ pub(crate) fn release_all(turn: &mut Turn<'_>) {
             track.held.low = None;
         }
     }
+    wish::release(turn);
     turn.state.gate = crate::plan::Gate::default();
 }
 
@@ -84,7 +85,8 @@ fn next(turn: &Turn<'_>) -> Option<(WorkloadId, Bytes)> {
     let safe = calm.is_some() || (leash && calm::is_quiet(turn));
     let due = track.held.until <= turn.at() && (leash || track.held_off <= turn.at());
     let back = back(w, track);
-    (safe && due && (long || fits(turn, &memory, w, track))).then(|| (id.clone(), back))
+    let first = !wish::comes_first(turn, w);
+    (safe && due && first && (long || fits(turn, &memory, w, track))).then(|| (id.clone(), back))
 }
 
 fn apart(turn: &Turn<'_>) -> bool {

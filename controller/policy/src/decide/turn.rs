@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::explain::{Ask, Taken, explain};
-use super::leash;
+use super::{leash, wish};
 use crate::assess::observe::positive;
-use crate::assess::{Assessed, Memory};
+use crate::assess::{Assessed, Memory, time_for};
 use crate::config::Config;
 use crate::holding::Holding;
 use crate::join::join;
 use crate::plan::{Evidence, Tier};
-use crate::relief::{Candidate, HORIZON, brake_holds};
+use crate::relief::{BRAKE_AHEAD, Candidate, HORIZON, brake_holds, residual};
 use crate::sample::{Rung, Sample, Workload, WorkloadId};
 use crate::state::{Held, Lease, State, Track};
 use crate::units::{Bytes, Monotonic, Share, Span};
@@ -28,6 +28,10 @@ pub(crate) struct Turn<'a> {
     pub(crate) taken: BTreeMap<WorkloadId, Taken>,
     /// The workloads of the sample that are, or were when the pass began, on a rung above free.
     raised: BTreeMap<&'a WorkloadId, &'a Workload>,
+    /// Those that can be asked for something, or were.
+    volunteers: Vec<(&'a WorkloadId, &'a Workload)>,
+    /// What the brakes were for and could not give.
+    pub(crate) lacking: Bytes,
 }
 
 /// To look one up costs as much as to walk past so many.
@@ -40,10 +44,51 @@ impl<'a> Turn<'a> {
         assessed: &'a Assessed,
         state: &'a mut State,
     ) -> Self {
-        let all = join(&sample.workloads, &state.workloads);
-        let raised =
-            all.filter(|(.., track)| track.held.rung > Rung::Free).map(|(id, w, _)| (id, w)).collect();
-        Self { config, sample, assessed, state, taken: BTreeMap::new(), raised }
+        let (mut raised, mut volunteers) = (BTreeMap::new(), Vec::new());
+        for (id, workload, track) in join(&sample.workloads, &state.workloads) {
+            if track.held.rung > Rung::Free {
+                raised.insert(id, workload);
+            }
+            if workload.offer.is_some() || track.voluntary.is_some() {
+                volunteers.push((id, workload));
+            }
+        }
+        let (taken, lacking) = (BTreeMap::new(), Bytes::ZERO);
+        Self { config, sample, assessed, state, taken, raised, volunteers, lacking }
+    }
+
+    /// The workloads that can be asked for something, or were.
+    pub(crate) fn volunteers(&self) -> impl Iterator<Item = (&WorkloadId, &Workload, &Track)> {
+        self.volunteers.iter().filter_map(|(id, w)| Some((*id, *w, self.state.workloads.get(id)?)))
+    }
+
+    /// The worst tier of all resources.
+    pub(crate) fn worst_tier(&self) -> Tier {
+        let gpus = self.assessed.report.gpus.values().map(|gpu| gpu.tier).max();
+        self.tier().max(gpus.unwrap_or_default())
+    }
+
+    /// Host memory that what has been asked still brings, as far as the answers are expected within the time.
+    pub(crate) fn promised(&self, within: Span) -> Bytes {
+        let of = |(_, workload, track): (&WorkloadId, &Workload, &Track)| {
+            let voluntary = track.voluntary.as_ref().filter(|_| self.answers(workload, track, within));
+            voluntary.map_or(Bytes::ZERO, |it| it.promised(workload))
+        };
+        self.volunteers().map(of).sum()
+    }
+
+    /// Whether what it was asked is expected to be answered within the time.
+    pub(crate) fn answers(&self, workload: &Workload, track: &Track, within: Span) -> bool {
+        let frozen = workload.frozen == Some(true) || track.held.rung == Rung::Freeze;
+        let remaining = track.voluntary.as_ref().and_then(|it| it.remaining(self.at()));
+        !frozen && remaining.is_some_and(|remaining| remaining <= within)
+    }
+
+    /// How long an answer may take: until the memory would run out, less what a brake takes then.
+    pub(crate) fn patience(&self) -> Span {
+        let falling = |m: &Memory| time_for(m.headroom, residual(m, self.just_stopped()));
+        let left = self.memory().as_ref().and_then(falling);
+        left.map_or(wish::PATIENCE, |left| Span(left.0.saturating_sub(BRAKE_AHEAD.0)))
     }
 
     pub(crate) fn at(&self) -> Monotonic {
@@ -54,8 +99,13 @@ impl<'a> Turn<'a> {
         self.assessed.report.tier
     }
 
+    /// The host's memory; what is moving there on request and has not arrived counts as used.
     pub(crate) fn memory(&self) -> Option<Memory> {
-        self.assessed.memory
+        let memory = self.assessed.memory?;
+        let moving =
+            |(_, w, t): (&WorkloadId, &Workload, &Track)| t.voluntary.as_ref().map(|it| it.moving(w));
+        let moving: Bytes = self.volunteers().filter_map(moving).sum();
+        Some(Memory { reserved: memory.reserved + moving, ..memory })
     }
 
     /// The workloads of the sample with what is remembered of them.
@@ -142,7 +192,7 @@ impl<'a> Turn<'a> {
     }
 
     /// What a kill is to free, for its outcome to be held against.
-    fn promised(&self, id: &WorkloadId, rung: Rung) -> Bytes {
+    fn at_death(&self, id: &WorkloadId, rung: Rung) -> Bytes {
         let workload = self.sample.workloads.get(id).filter(|_| rung == Rung::Kill);
         let holding = workload.and_then(|w| Holding::of(w, Bytes::ZERO, &self.config.ladder));
         holding.map_or(Bytes::ZERO, |h| h.at_death)
@@ -174,7 +224,7 @@ impl<'a> Turn<'a> {
     /// Puts a workload on a rung. Nothing happens where it is on it already, unless it was being let go.
     pub(crate) fn put(&mut self, id: &WorkloadId, rung: Rung, mut evidence: Vec<Evidence>) {
         let (at, growth) = (self.at(), self.growth(id));
-        let promised = self.promised(id, rung);
+        let promised = self.at_death(id, rung);
         self.expects(id, rung);
         let ladder = &self.config.ladder;
         let Some(track) = self.state.workloads.get_mut(id) else { return };

@@ -26,9 +26,9 @@ pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
     let budget = |id| budgets.get(id).map(|asked| asked.budget);
     let (ladder, at) = (&turn.config.ladder, turn.at());
     let of = |id, track| Wanted { reclaim: budget(id), ..wanted(track, ladder, at) };
-    let spoken_of = turn
-        .tracked()
-        .filter(|(.., t)| t.held.action > 0 || t.held.rung > Rung::Free || t.held.low.is_some());
+    let spoken_of = turn.tracked().filter(|(.., t)| {
+        t.held.action > 0 || t.rung() > Rung::Free || t.held.low.is_some() || t.voluntary.is_some()
+    });
     plan.workloads = spoken_of.map(|(id, _, t)| (id.clone(), of(id, t))).collect();
     for (id, Taken { expected, refused }) in std::mem::take(&mut turn.taken) {
         if let Some(wanted) = plan.workloads.get_mut(&id) {
@@ -47,8 +47,11 @@ pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
 /// What is held, as the end state of the files.
 pub(crate) fn wanted(track: &Track, ladder: &Ladder, at: Monotonic) -> Wanted {
     let held = &track.held;
+    let voluntary = track.voluntary.as_deref();
+    // The later of the two says why the workload is where it is.
+    let last = voluntary.filter(|it| it.action > held.action);
     Wanted {
-        rung: held.rung,
+        rung: track.rung(),
         high: held.high,
         leash: held.leash.is_some(),
         low: held.low,
@@ -56,8 +59,9 @@ pub(crate) fn wanted(track: &Track, ladder: &Ladder, at: Monotonic) -> Wanted {
         kill: held.rung == Rung::Kill,
         until: expiry(held, ladder),
         held_off: (held.rung >= Rung::Throttle && track.held_off > at).then_some(track.held_off),
-        action: held.action,
-        evidence: held.evidence.clone(),
+        wish: voluntary.and_then(|it| it.wish.clone()),
+        action: last.map_or(held.action, |it| it.action),
+        evidence: last.map_or(&held.evidence, |it| &it.evidence).clone(),
         ..Wanted::default()
     }
 }
@@ -76,8 +80,10 @@ fn budgets(turn: &Turn<'_>) -> BTreeMap<WorkloadId, Asked> {
     let Some(memory) = turn.memory().filter(|_| turn.tier() > Tier::Normal) else { return budgets };
     let under_way: Bytes =
         turn.held(|r| r != Rung::Free).map(|(_, _, t)| t.arriving(turn.at(), HORIZON)).sum();
-    let coming = turn.pending(HORIZON) + under_way;
-    let mut order: Vec<_> = turn.held(|r| matches!(r, Rung::Trim | Rung::Freeze)).collect();
+    let coming = turn.pending(HORIZON) + turn.promised(turn.patience()) + under_way;
+    // Who is unloading, or has, is let alone: what it keeps it needs.
+    let trimmed = turn.held(|r| matches!(r, Rung::Trim | Rung::Freeze));
+    let mut order: Vec<_> = trimmed.filter(|(.., t)| t.rung() == t.held.rung).collect();
     order.sort_by_key(|(id, w, _)| (roles::rank(&w.spec), *id));
     let mut lacking = Lacking {
         bytes: turn.assessed.report.deficit.saturating_sub(coming),

@@ -34,8 +34,8 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
 }
 
 fn brake_in_calm(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> bool {
-    let raised = wanted.rung >= Rung::Throttle && wanted.rung > case.before.held(id).rung;
-    case.tier == Tier::Normal && raised && !is_frozen(case, id)
+    let raised = wanted.rung >= Rung::Throttle && wanted.rung > case.before.rung(id);
+    case.tier == Tier::Normal && raised && wanted.rung != Rung::Offload && !is_frozen(case, id)
 }
 
 /// Survival is not bound by the budget.

@@ -10,16 +10,19 @@ mod shape;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod wishes;
 
 use std::collections::BTreeMap;
 
 use crate::config::Config;
 use crate::decide::wanted;
+use crate::gpu::GpuId;
 use crate::learned::Learned;
-use crate::plan::{Finding, Gate, Plan, Tier};
-use crate::sample::{Sample, WorkloadId};
+use crate::plan::{Finding, Gate, GpuAssessment, Plan, Tier};
+use crate::sample::{Rung, Sample, WorkloadId};
 use crate::state::{Held, State, Track};
 use crate::units::Monotonic;
+use crate::voluntary::Voluntary;
 
 /// What was held before the pass, and what reclaim was worth then. Only of those of whom there is something to say.
 #[derive(Default)]
@@ -34,15 +37,23 @@ struct Former {
     learned: Learned,
     /// When it was braked, oldest first.
     brakes: Vec<Monotonic>,
+    /// What was asked of it.
+    voluntary: Option<Box<Voluntary>>,
 }
 
 impl Before {
     pub(crate) fn of(state: &State) -> Self {
         let other = Former::default();
-        let telling =
-            |t: &Track| t.held != other.held || t.learned != other.learned || !t.repeats.brakes.is_empty();
-        let former =
-            |t: &Track| Former { held: t.held.clone(), learned: t.learned, brakes: t.repeats.brakes.clone() };
+        let telling = |t: &Track| {
+            let braked = t.held != other.held || !t.repeats.brakes.is_empty();
+            braked || t.learned != other.learned || t.voluntary.is_some()
+        };
+        let former = |t: &Track| Former {
+            held: t.held.clone(),
+            learned: t.learned.clone(),
+            brakes: t.repeats.brakes.clone(),
+            voluntary: t.voluntary.clone(),
+        };
         let tracks = state.workloads.iter().filter(|(_, t)| telling(t));
         Self { of: tracks.map(|(id, t)| (id.clone(), former(t))).collect(), other }
     }
@@ -54,6 +65,22 @@ impl Before {
     pub(crate) fn held(&self, id: &WorkloadId) -> &Held {
         &self.of_one(id).held
     }
+
+    /// What was asked of it before the pass.
+    pub(crate) fn voluntary(&self, id: &WorkloadId) -> Option<&Voluntary> {
+        self.of_one(id).voluntary.as_deref()
+    }
+
+    /// The rung that it was on, by what was done to it and what it was asked.
+    pub(crate) fn rung(&self, id: &WorkloadId) -> Rung {
+        self.held(id).rung.max(self.voluntary(id).map_or(Rung::Free, Voluntary::rung))
+    }
+
+    /// Takes a workload back to what it was before the pass.
+    pub(crate) fn restore(&self, id: &WorkloadId, track: &mut Track) {
+        let Former { held, voluntary, .. } = self.of_one(id);
+        (track.held, track.voluntary) = (held.clone(), voluntary.clone());
+    }
 }
 
 /// A plan with all that it is held against.
@@ -63,6 +90,7 @@ pub(crate) struct Case<'a> {
     pub(crate) before: &'a Before,
     pub(crate) sample: &'a Sample,
     pub(crate) tier: Tier,
+    pub(crate) gpus: &'a BTreeMap<GpuId, GpuAssessment>,
     /// Since when the tier has been below critical.
     pub(crate) eased: Option<Monotonic>,
 }
@@ -74,22 +102,22 @@ pub(crate) fn lint(case: Case<'_>, plan: &Plan) -> Vec<Finding> {
     shape::lint(case, plan, &mut findings);
     timing::lint(case, plan, &mut findings);
     harmony::lint(case, plan, &mut findings);
+    wishes::lint(case, plan, &mut findings);
     findings
 }
 
 /// Takes what has a fatal finding out of the plan and out of the state.
 pub(crate) fn block(case: Case<'_>, findings: &[Finding], state: &mut State, plan: &mut Plan) {
-    revert(case, findings, state, plan, |id| case.before.held(id).clone());
+    revert(case, findings, state, plan, |id, track| case.before.restore(id, track));
     if findings.iter().any(|f| f.fatal) {
         let still = lint(case, plan);
         let protected = |id: &WorkloadId| {
             case.sample.workloads.get(id).is_some_and(|w| w.spec.priority >= case.config.protect_priority)
         };
         let low = |id: &WorkloadId| case.before.held(id).low.filter(|_| protected(id));
-        revert(case, &still, state, plan, |id| Held {
-            low: low(id),
-            since: case.sample.at,
-            ..Held::default()
+        revert(case, &still, state, plan, |id, track| {
+            track.held = Held { low: low(id), since: case.sample.at, ..Held::default() };
+            track.voluntary = None;
         });
     }
 }
@@ -99,7 +127,7 @@ fn revert(
     findings: &[Finding],
     state: &mut State,
     plan: &mut Plan,
-    to: impl Fn(&WorkloadId) -> Held,
+    to: impl Fn(&WorkloadId, &mut Track),
 ) {
     for finding in findings.iter().filter(|f| f.fatal) {
         let Some(id) = &finding.workload else {
@@ -109,7 +137,7 @@ fn revert(
         };
         let mut unknown = Track::default();
         let track = state.workloads.get_mut(id).unwrap_or(&mut unknown);
-        track.held = to(id);
+        to(id, track);
         if let Some(entry) = plan.workloads.get_mut(id) {
             *entry = wanted(track, &case.config.ladder, case.sample.at);
         }

@@ -1,6 +1,7 @@
 //! Invariants 1, 2 and 3: nobody before his turn, nobody who is out of bounds, one kill at a time.
 
 use super::{Case, fatal};
+use crate::concession::Level;
 use crate::plan::{Finding, Plan, Wanted};
 use crate::sample::{Preference, Rung, Workload, WorkloadId};
 use crate::units::{Bytes, Limit, Share};
@@ -14,7 +15,7 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     let claimed = claimed(case, plan);
     for (id, wanted) in plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free) {
         let Some(workload) = case.sample.workloads.get(id) else { continue };
-        if out_of_bounds(case, workload) {
+        if out_of_bounds(case, workload) && !only_drops_garbage(case, workload, wanted) {
             let message = format!("{} of a workload that may not be touched", wanted.rung);
             findings.push(fatal(Some(id), 2, message));
         } else if wanted.rung > Rung::Free && !may(case, workload, wanted.rung) {
@@ -37,12 +38,22 @@ fn claimed(case: Case<'_>, plan: &Plan) -> Bytes {
     yielding.filter_map(|(id, _)| case.sample.workloads.get(id)?.current).sum()
 }
 
-fn out_of_bounds(case: Case<'_>, workload: &Workload) -> bool {
+pub(super) fn out_of_bounds(case: Case<'_>, workload: &Workload) -> bool {
     workload.spec.preference == Preference::Omit || workload.spec.priority >= case.config.protect_priority
 }
 
+/// The protected may be asked to drop what refills by itself, and nothing is done to them.
+fn only_drops_garbage(case: Case<'_>, workload: &Workload, wanted: &Wanted) -> bool {
+    let protected = workload.spec.preference != Preference::Omit && out_of_bounds(case, workload);
+    let asked = wanted.wish.as_ref().is_some_and(|wish| wish.level == Level::Gc);
+    let left_alone = (wanted.high, wanted.reclaim, wanted.frozen, wanted.kill) == (None, None, false, false);
+    protected && asked && left_alone && wanted.rung == Rung::Trim
+}
+
+/// One that is asked for the sake of a GPU is in the order of those who hold memory there ([`super::wishes`]).
 fn raised(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> bool {
-    wanted.rung >= Rung::Throttle && wanted.rung > case.before.held(id).rung
+    let for_gpu = wanted.rung == Rung::Offload && wanted.wish.as_ref().is_some_and(|it| !it.gpus.is_empty());
+    wanted.rung >= Rung::Throttle && wanted.rung > case.before.rung(id) && !for_gpu
 }
 
 /// A workload that should have yielded before this one.
@@ -66,7 +77,7 @@ pub(super) fn rank(workload: &Workload) -> (bool, i32) {
     (workload.spec.preference == Preference::Avoid, workload.spec.priority)
 }
 
-fn may(case: Case<'_>, workload: &Workload, rung: Rung) -> bool {
+pub(super) fn may(case: Case<'_>, workload: &Workload, rung: Rung) -> bool {
     case.config.ladder.rungs.contains(&rung) && workload.spec.rungs.contains(&rung)
 }
 

@@ -1,6 +1,7 @@
 //! Invariants 4 and 5: no `memory.high` below the floor or without an end, and nothing set that the rung does not stand for.
 
 use super::{Case, fatal};
+use crate::concession::Level;
 use crate::plan::{Finding, Plan, Wanted};
 use crate::sample::{Rung, Workload};
 use crate::units::{Bytes, Limit};
@@ -26,13 +27,22 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
 }
 
 fn mismatch(wanted: &Wanted) -> Option<&'static str> {
+    let asked = wanted.wish.as_ref().map_or(Rung::Free, |wish| wish.level.rung());
     let facts = [
-        (wanted.high.is_some() && wanted.rung != Rung::Throttle, "memory.high"),
+        (wanted.high.is_some() && !limits(wanted), "memory.high"),
         (wanted.frozen != (wanted.rung == Rung::Freeze), "cgroup.freeze"),
         (wanted.kill != (wanted.rung == Rung::Kill), "cgroup.kill"),
+        (wanted.rung == Rung::Offload && asked != Rung::Offload, "no wish"),
+        (wanted.rung < asked, "the wish"),
         (wanted.reclaim.is_some() && !matches!(wanted.rung, Rung::Trim | Rung::Freeze), "memory.reclaim"),
     ];
     facts.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
+}
+
+/// A throttle, be it on one that is unloading; what moves memory to the host must not meet a limit there.
+fn limits(wanted: &Wanted) -> bool {
+    let unloads = || wanted.wish.as_ref().is_some_and(|wish| wish.level == Level::Unload);
+    wanted.rung == Rung::Throttle || (wanted.rung == Rung::Offload && unloads())
 }
 
 /// What belongs to the rung, and is more than it may be.

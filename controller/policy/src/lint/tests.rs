@@ -12,6 +12,7 @@ struct Bench {
     state: State,
     plan: Plan,
     tier: Tier,
+    gpus: BTreeMap<GpuId, GpuAssessment>,
     eased: Option<Monotonic>,
 }
 
@@ -27,6 +28,7 @@ impl Bench {
             state: State::default(),
             plan: Plan::default(),
             tier: Tier::Emergency,
+            gpus: BTreeMap::new(),
             eased: Some(Monotonic(0)),
         };
         let gib = Bytes::mib(1024);
@@ -91,6 +93,7 @@ impl Bench {
             before: &before,
             sample: &self.sample,
             tier: self.tier,
+            gpus: &self.gpus,
             eased: self.eased,
         };
         let findings = lint(case, &self.plan);
@@ -195,7 +198,7 @@ fn calm_is_no_time_for_brakes_and_thaws_are_paced() {
 
 #[test]
 fn what_is_not_its_rung_is_not_done() {
-    Bench::new().want("low", Rung::Offload).breaks(&[2]);
+    Bench::new().want("low", Rung::Offload).breaks(&[5]);
     let rungs = |b: &mut Bench| b.seen("low").spec.rungs = vec![Rung::Trim];
     Bench::new().want("low", Rung::Freeze).with(rungs).breaks(&[2]);
     let ladder = |b: &mut Bench| b.config.ladder.rungs = vec![Rung::Trim, Rung::Freeze];

@@ -8,7 +8,7 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     for (id, wanted) in plan.workloads.iter().filter(|(_, w)| w.rung >= Rung::Freeze) {
         let Some(workload) = case.sample.workloads.get(id) else { continue };
         let already = wanted.rung == Rung::Freeze && workload.frozen == Some(true);
-        if wanted.rung <= case.before.held(id).rung || already {
+        if wanted.rung <= case.before.rung(id) || already {
             continue;
         }
         let blind = [

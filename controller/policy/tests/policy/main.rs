@@ -3,6 +3,7 @@
 
 mod admission;
 mod arbitrary;
+mod asking;
 mod behaviour;
 mod calm;
 mod corpus;

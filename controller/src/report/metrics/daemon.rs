@@ -10,7 +10,7 @@ use super::{Family, Samples};
 use crate::report::state::{State, result};
 
 /// The rungs that can be dry.
-const RUNGS: [Rung; 4] = [Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill];
+const RUNGS: [Rung; 5] = [Rung::Trim, Rung::Throttle, Rung::Offload, Rung::Freeze, Rung::Kill];
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {
