@@ -5,6 +5,7 @@ pub mod ask;
 pub mod check;
 pub mod config;
 pub mod control;
+pub mod engines;
 pub mod exec;
 pub mod guardian;
 pub mod incident;

@@ -5,6 +5,7 @@ mod admission;
 mod advice;
 mod daemon;
 mod dry_run;
+pub mod engine;
 mod error;
 mod gpu;
 mod host;

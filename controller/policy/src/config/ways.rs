@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::engine::{EngineAt, engine};
 use super::node::Node;
 use super::scalar::{Flag, Form, Kind, OneOf, Part, Time};
 use super::section::Section;
@@ -131,6 +132,9 @@ impl Kind for Network {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Means {
+    /// The engine that serves the models.
+    #[serde(skip_serializing_if = "is_default")]
+    pub engine: Option<EngineAt>,
     /// Signals.
     #[serde(skip_serializing_if = "is_default")]
     pub signal: Option<Signals>,
@@ -402,6 +406,7 @@ pub(super) fn ask(section: &mut Section<'_>) -> Ask {
 
 pub(super) fn means(section: &mut Section<'_>) -> Means {
     let mut means = Means {
+        engine: section.optional("engine", engine),
         signal: section.optional("signal", signals),
         webhook: section.optional("webhook", webhook),
         hook: section.optional("hook", hook),
