@@ -17,6 +17,9 @@ impl Session<'_> {
             }
         }
         self.vacancy.reserved = self.desk.reserved();
+        for (gpu, vacancy) in &mut self.devices {
+            vacancy.reserved = self.desk.reserved_on(gpu);
+        }
     }
 
     /// `None` for what is answered later.
@@ -30,6 +33,7 @@ impl Session<'_> {
                     wants: wants.clone(),
                     since,
                     deadline: since + wants.wait.min(queue::LONGEST_WAIT),
+                    lacks: None,
                 };
                 self.desk.waiting.push(waiting);
                 None
@@ -47,9 +51,11 @@ impl Session<'_> {
                 self.withdraw(*ticket);
                 Some(Reply::Released)
             }
-            Call::ReportOom { cgroup } | Call::CudaOutOfMemory { cgroup, .. } => {
-                Some(self.learn(request, cgroup))
-            }
+            Call::ReportOom { cgroup } => Some(self.learn(request, cgroup)),
+            Call::CudaOutOfMemory { .. } => Some(self.learn_of_gpu(request).map_or_else(
+                || Reply::Refused(self.vacancy.refusal(Reason::Stranger, Bytes::ZERO, Bytes::ZERO)),
+                |margin| Reply::Learned { margin },
+            )),
         }
     }
 
@@ -75,6 +81,7 @@ impl Session<'_> {
         let Some(reservation) = self.find(&request.caller, id) else { return Reply::NoSuchReservation };
         if reservation.stage == Stage::Granted {
             reservation.until = at + reservation.ttl;
+            reservation.heard = at;
         }
         change(reservation);
         Reply::Done { unsettled: reservation.unsettled(), ttl: reservation.until.since(at) }

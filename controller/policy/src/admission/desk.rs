@@ -25,8 +25,14 @@ pub struct Desk {
     pub waiting: Vec<Waiting>,
     /// The most that holders of reservations have had since they were last granted one.
     pub peaks: BTreeMap<WorkloadId, Bytes>,
+    /// The most that they have had of GPUs where something is held for them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gpu_peaks: BTreeMap<WorkloadId, BTreeMap<GpuId, Bytes>>,
     /// By cgroup path: a workload that comes again after an OOM has another inode.
     pub errors: BTreeMap<String, ErrorMargin>,
+    /// The same for memory of GPUs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gpu_errors: BTreeMap<String, BTreeMap<GpuId, ErrorMargin>>,
 }
 
 /// Bytes that somebody has been promised.
@@ -53,6 +59,9 @@ pub struct Reservation {
     pub since: Monotonic,
     /// When something was last settled.
     pub grew: Monotonic,
+    /// When the caller last said something of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub heard: Monotonic,
     /// Ends then.
     pub until: Monotonic,
     /// So long after the last heartbeat.
@@ -72,6 +81,8 @@ pub struct Hold {
     pub promised: Bytes,
     /// What of it has been seen in the holder's memory there.
     pub settled: Bytes,
+    /// What the device had in use when that was last looked at: the evidence where nobody knows what the holder has.
+    pub level: Bytes,
 }
 
 impl Hold {
@@ -83,6 +94,12 @@ impl Hold {
 }
 
 impl Reservation {
+    /// Whether all that was promised is used, of the host and of all GPUs.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.promised <= self.settled && self.gpus.values().all(|hold| hold.unsettled() == Bytes::ZERO)
+    }
+
     /// The same of a GPU.
     #[must_use]
     pub fn unsettled_on(&self, gpu: &GpuId) -> Bytes {
@@ -149,6 +166,9 @@ pub struct Waiting {
     pub since: Monotonic,
     /// Until then.
     pub deadline: Monotonic,
+    /// The GPU that lacks the room; `None` = the host, or nobody has looked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<GpuId>,
 }
 
 impl Desk {
@@ -167,7 +187,26 @@ impl Desk {
     /// Whether somebody waits for room on a GPU.
     #[must_use]
     pub fn waits_for(&self, gpu: &GpuId) -> bool {
-        self.waiting.iter().any(|w| w.wants.gpus.keys().any(|wanted| wanted == gpu || wanted.is_any()))
+        self.waiting.iter().any(|w| w.lacks.as_ref() == Some(gpu))
+    }
+
+    /// How much more than asked this cgroup gets of a GPU.
+    pub(super) fn error_on(&self, path: &str, gpu: &GpuId, at: Monotonic) -> Share {
+        let error = self.gpu_errors.get(path).and_then(|of_one| of_one.get(gpu));
+        error.map_or(Share::ZERO, |error| error.share(at))
+    }
+
+    /// A workload ran out of a GPU's memory.
+    pub(super) fn failed_on(&mut self, path: &str, gpu: &GpuId, at: Monotonic) -> Share {
+        self.gpu_errors.retain(|_, of_one| {
+            of_one.retain(|_, error| error.share(at) > Share::ZERO);
+            !of_one.is_empty()
+        });
+        if self.gpu_errors.len() >= ERRORS && !self.gpu_errors.contains_key(path) {
+            return Share::ZERO;
+        }
+        let of_one = self.gpu_errors.entry(path.to_owned()).or_default();
+        of_one.entry(gpu.clone()).or_default().grow(1, at)
     }
 
     /// Reservations that hold something, or may do so again.

@@ -7,7 +7,9 @@
 
 mod answer;
 mod calls;
+mod claims;
 mod desk;
+mod device;
 mod error;
 mod queue;
 mod request;
@@ -21,9 +23,13 @@ pub use desk::{Desk, Hold, Reservation, Stage, Waiting};
 pub use error::ErrorMargin;
 pub use request::{Call, Caller, Request, Reserve};
 
+use std::collections::BTreeMap;
+
+use self::device::Ahead;
 use self::room::Vacancy;
 use crate::assess::Assessed;
 use crate::config::Config;
+use crate::gpu::GpuId;
 use crate::sample::{Sample, Trigger};
 use crate::units::Bytes;
 
@@ -33,6 +39,8 @@ struct Session<'a> {
     sample: &'a Sample,
     desk: &'a mut Desk,
     vacancy: Vacancy,
+    /// The same of every GPU whose memory is its own.
+    devices: BTreeMap<GpuId, Vacancy>,
     answers: Vec<Answer>,
 }
 
@@ -48,7 +56,8 @@ pub(crate) fn answer(config: &Config, desk: &mut Desk, sample: &Sample, assessed
         return Vec::new();
     }
     let vacancy = Vacancy::of(config, assessed, desk.reserved());
-    let mut session = Session { config, sample, desk, vacancy, answers: Vec::new() };
+    let devices = device::vacancies(config, sample, assessed, |gpu| desk.reserved_on(gpu));
+    let mut session = Session { config, sample, desk, vacancy, devices, answers: Vec::new() };
     if sample.trigger == Trigger::Shutdown {
         session.send_away();
         return session.answers;
@@ -72,9 +81,17 @@ impl Session<'_> {
 
     /// Last, with everything granted that is to be granted now.
     fn inform(&mut self) {
-        let ahead = self.desk.waiting.iter().map(|w| self.least(&w.wants).1).sum();
-        let room = self.vacancy.room(ahead);
-        for request in self.sample.requests.iter().filter(|r| r.call == Call::Headroom) {
+        let sample = self.sample;
+        let mut asked = sample.requests.iter().filter(|r| r.call == Call::Headroom).peekable();
+        if asked.peek().is_none() {
+            return;
+        }
+        let mut ahead = Ahead::default();
+        for waiting in &self.desk.waiting {
+            self.line_up(&waiting.wants, &mut ahead);
+        }
+        let room = Room { gpus: self.rooms(&ahead), ..self.vacancy.room(ahead.host) };
+        for request in asked {
             self.say(request.ticket, Reply::Headroom(room.clone()));
         }
     }

@@ -4,11 +4,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::Session;
 use super::answer::{Reason, Reply};
-use super::desk::{Reservation, Stage, Waiting};
+use super::desk::{Hold, Reservation, Stage, Waiting};
+use super::device::{Ahead, Denied};
 use super::request::{Caller, Reserve};
 use super::settle::{begin, workload_of};
+use super::{Session, claims};
+use crate::gpu::GpuId;
 use crate::sample::WorkloadId;
 use crate::units::{Bytes, Monotonic, Span};
 
@@ -21,42 +23,69 @@ const OF_ONE: usize = 16;
 /// Reservations in all, and requests that wait.
 const IN_ALL: usize = 256;
 
+/// What there is room for.
+struct Found {
+    size: Bytes,
+    promised: Bytes,
+    gpus: BTreeMap<GpuId, Hold>,
+}
+
 impl Session<'_> {
     /// Grants what fits, and refuses what fits not and waits no longer.
     pub(super) fn serve(&mut self) {
         let mut queue = std::mem::take(&mut self.desk.waiting);
         queue.sort_by_cached_key(|w| (Reverse(self.priority(&w.wants)), w.ticket));
-        let mut ahead = Bytes::ZERO;
-        for waiting in queue {
-            match self.choose(&waiting, ahead) {
-                Ok((size, promised)) => self.grant(&waiting, size, promised),
-                Err(reason) if reason.may_pass() && waiting.deadline > self.sample.at => {
-                    if reason != Reason::Stranger {
-                        ahead = ahead + self.least(&waiting.wants).1;
+        let mut ahead = Ahead::default();
+        for mut waiting in queue {
+            match self.choose(&waiting, &ahead) {
+                Ok(room) => self.grant(&waiting, room),
+                Err(denied) if denied.reason.may_pass() && waiting.deadline > self.sample.at => {
+                    if denied.reason != Reason::Stranger {
+                        self.line_up(&waiting.wants, &mut ahead);
                     }
+                    waiting.lacks = denied.gpu;
                     self.desk.waiting.push(waiting);
                 }
-                Err(reason) => self.refuse(&waiting, reason),
+                Err(denied) => {
+                    let refusal = self.refusal(&denied, &waiting.wants);
+                    self.say(waiting.ticket, Reply::Refused(refusal));
+                }
             }
         }
     }
 
-    /// The first size that fits, and what is to be held for it.
-    fn choose(&self, waiting: &Waiting, ahead: Bytes) -> Result<(Bytes, Bytes), Reason> {
+    /// Adds what somebody waits for to what others have to leave to him.
+    pub(super) fn line_up(&self, wants: &Reserve, ahead: &mut Ahead) {
+        let (_, holds) = self.of_gpus(wants, ahead);
+        ahead.add(self.least(wants).1, &holds);
+    }
+
+    /// The first size that fits, with what is to be held for it; of the GPUs all that is asked for.
+    fn choose(&self, waiting: &Waiting, ahead: &Ahead) -> Result<Found, Denied> {
         let wants = &waiting.wants;
         let stranger = waiting.caller != Caller::Root && workload_of(self.sample, &wants.holder).is_none();
         if stranger {
-            return Err(Reason::Stranger);
+            return Err(Reason::Stranger.into());
         }
         if self.has_too_many(&wants.holder) {
-            return Err(Reason::TooMany);
+            return Err(Reason::TooMany.into());
         }
+        let (unified, gpus) = self.of_gpus(wants, ahead);
         let admit = |size: Bytes| {
-            let promised = self.promise(&wants.holder, size);
-            self.vacancy.admit(promised, ahead).map(|()| (size, promised))
+            let promised = self.promise(&wants.holder, size + unified);
+            // Whoever asks for nothing but GPU memory need not wait for those who want the host's.
+            let nothing = promised == Bytes::ZERO && !gpus.is_empty();
+            let admitted = if nothing { Ok(()) } else { self.vacancy.admit(promised, ahead.host) };
+            admitted.map(|()| (size, promised))
         };
         let fits = wants.sizes.iter().find_map(|&size| admit(size).ok());
-        fits.map_or_else(|| admit(self.least(wants).0), Ok)
+        let host = fits.map_or_else(|| admit(least_size(wants)), Ok);
+        match (host, self.admit_on_gpus(&gpus, ahead)) {
+            (Ok((size, promised)), Ok(())) => Ok(Found { size, promised, gpus }),
+            (Err(reason), Err(denied)) if reason.may_pass() => Err(denied),
+            (Err(reason), _) => Err(reason.into()),
+            (Ok(_), Err(denied)) => Err(denied),
+        }
     }
 
     fn has_too_many(&self, holder: &WorkloadId) -> bool {
@@ -65,9 +94,16 @@ impl Session<'_> {
         all.len() >= IN_ALL || all.iter().filter(|h| **h == holder).count() >= OF_ONE
     }
 
-    fn grant(&mut self, waiting: &Waiting, size: Bytes, promised: Bytes) {
+    fn grant(&mut self, waiting: &Waiting, Found { size, promised, mut gpus }: Found) {
         let Waiting { ticket, wants, .. } = waiting;
         begin(self.config, self.desk, self.sample, &wants.holder, wants.current);
+        claims::begin(self.desk, self.sample, &wants.holder, &mut gpus);
+        for (gpu, hold) in &gpus {
+            if let Some(vacancy) = self.devices.get_mut(gpu) {
+                vacancy.reserved = vacancy.reserved + hold.promised;
+            }
+        }
+        let held = gpus.iter().map(|(gpu, hold)| (gpu.clone(), hold.promised)).collect();
         self.desk.last = self.desk.last.saturating_add(1);
         let (id, at) = (self.desk.last, self.sample.at);
         let ttl = wants.ttl.unwrap_or(self.config.admission.ttl).clamp(TTL.0, TTL.1);
@@ -79,27 +115,24 @@ impl Session<'_> {
             asked: size,
             promised,
             settled: Bytes::ZERO,
-            gpus: BTreeMap::new(),
+            gpus,
             since: at,
             grew: at,
+            heard: at,
             until: at + ttl,
             ttl,
             detached: wants.detached,
             lived: wants.populated,
         });
         self.vacancy.reserved = self.vacancy.reserved + promised;
-        self.say(*ticket, Reply::Granted { id, bytes: size, promised, gpus: BTreeMap::new(), ttl });
-    }
-
-    fn refuse(&mut self, waiting: &Waiting, reason: Reason) {
-        let (asked, promised) = self.least(&waiting.wants);
-        self.say(waiting.ticket, Reply::Refused(self.vacancy.refusal(reason, asked, promised)));
+        self.say(*ticket, Reply::Granted { id, bytes: size, promised, gpus: held, ttl });
     }
 
     /// The least that would do, and what would be held for it.
     pub(super) fn least(&self, wants: &Reserve) -> (Bytes, Bytes) {
-        let size = wants.sizes.iter().copied().min().unwrap_or_default();
-        (size, self.promise(&wants.holder, size))
+        let size = least_size(wants);
+        let (unified, _) = self.of_gpus(wants, &Ahead::default());
+        (size, self.promise(&wants.holder, size + unified))
     }
 
     /// A size with the error that its holder is known for.
@@ -122,4 +155,8 @@ impl Session<'_> {
     fn at(&self) -> Monotonic {
         self.sample.at
     }
+}
+
+fn least_size(wants: &Reserve) -> Bytes {
+    wants.sizes.iter().copied().min().unwrap_or_default()
 }

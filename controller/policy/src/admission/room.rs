@@ -15,18 +15,19 @@ const FULL_SIZE: Bytes = Bytes::mib(10 << 10);
 const RETRY: Span = Span::secs(10);
 
 /// What there is at this moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Vacancy {
-    tier: Tier,
-    total: Bytes,
+    pub(super) tier: Tier,
+    pub(super) total: Bytes,
     /// `None` where the memory could not be read.
-    headroom: Option<Bytes>,
+    pub(super) headroom: Option<Bytes>,
     /// `None` where nothing is granted.
-    margin: Option<Bytes>,
-    /// What even a calm machine keeps back.
-    least_margin: Bytes,
+    pub(super) margin: Option<Bytes>,
+    /// What even a calm resource keeps back.
+    pub(super) least_margin: Bytes,
     pub(super) reserved: Bytes,
-    dwell: Span,
+    /// How long the tier is above what it would be, at least.
+    pub(super) dwell: Span,
 }
 
 impl Vacancy {
@@ -46,6 +47,12 @@ impl Vacancy {
 
     fn available(&self) -> Bytes {
         self.headroom.unwrap_or_default().saturating_sub(self.reserved)
+    }
+
+    /// What could be promised to somebody before whom others come.
+    pub(super) fn free(&self, ahead: Bytes) -> Bytes {
+        let free = self.margin.map_or(Bytes::ZERO, |margin| self.available().saturating_sub(margin));
+        free.saturating_sub(ahead)
     }
 
     /// Whether so much may be promised while `ahead` is wanted by others who come first.
@@ -86,13 +93,12 @@ impl Vacancy {
 
     /// For whoever only wants to know.
     pub(super) fn room(&self, ahead: Bytes) -> Room {
-        let free = self.margin.map_or(Bytes::ZERO, |margin| self.available().saturating_sub(margin));
         Room {
             tier: self.tier,
             available: self.headroom.map(|_| self.available()),
             reserved: self.reserved,
             margin: self.margin,
-            admissible: free.saturating_sub(ahead),
+            admissible: self.free(ahead),
             gpus: BTreeMap::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! Settled by evidence: what a holder was promised and now has is no longer promised, and what shows no life expires.
 
+use super::claims;
 use super::desk::{Desk, Stage};
 use crate::assess::headroom::hot;
 use crate::config::Config;
@@ -12,6 +13,7 @@ pub(crate) fn settle(config: &Config, desk: &mut Desk, sample: &Sample) {
     desk.reservations.retain(|r| !r.stage.is_over());
     if desk.reservations.is_empty() {
         desk.peaks.clear();
+        desk.gpu_peaks.clear();
         return;
     }
     forget_peaks(desk, sample);
@@ -29,6 +31,7 @@ pub(crate) fn settle(config: &Config, desk: &mut Desk, sample: &Sample) {
         }
     }
     raise_peaks(config, desk, sample);
+    claims::settle(config, desk, sample);
     expire(config, desk, sample);
 }
 
@@ -66,15 +69,15 @@ fn expire(config: &Config, desk: &mut Desk, sample: &Sample) {
     let load = config.admission.load;
     for reservation in desk.live() {
         let populated = workload_of(sample, &reservation.holder).and_then(|(_, w)| w.populated);
-        let unsettled = reservation.unsettled();
+        let used = reservation.is_used();
         let loading = at.since(reservation.since) < load || at.since(reservation.grew) < reservation.ttl;
         let breathes = reservation.detached && reservation.stage == Stage::Granted && loading;
         if reservation.lived && populated == Some(false) {
             reservation.stage = Stage::Released;
-        } else if breathes && populated == Some(true) && unsettled > Bytes::ZERO {
+        } else if breathes && populated == Some(true) && !used {
             reservation.until = at + reservation.ttl;
         } else if at >= reservation.until {
-            reservation.stage = if unsettled == Bytes::ZERO { Stage::Settled } else { Stage::Expired };
+            reservation.stage = if used { Stage::Settled } else { Stage::Expired };
         }
     }
 }

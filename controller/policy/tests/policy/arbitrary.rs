@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_policy::admission::{Call, Caller, Request, Reserve};
+use plimsoll_policy::gpu::{Gpu, GpuId};
 use plimsoll_policy::plan::{Act, ActResult, Outcome};
 use plimsoll_policy::sample::{
     Events, Host, Meminfo, MemoryStat, Preference, Probes, Psi, Rung, Sample, Spec, Trigger, Workload,
@@ -147,15 +148,47 @@ fn outcome() -> BoxedStrategy<Outcome> {
         .boxed()
 }
 
+/// Three GPUs, whichever of them a sample knows.
+pub(crate) fn gpu_id() -> BoxedStrategy<GpuId> {
+    (0_u8..3).prop_map(|n| format!("GPU-{n}").into()).boxed()
+}
+
+fn gpu() -> BoxedStrategy<Gpu> {
+    let odd = prop_oneof![8 => Just((false, false)), 1 => Just((true, false)), 1 => Just((false, true))];
+    let level = prop_oneof![2 => (0_u64..=100).prop_map(|percent| Bytes::mib(240 * percent)), 1 => bytes()];
+    let total = prop_oneof![4 => Just(Bytes::mib(24_000)), 1 => bytes()];
+    (of(number()), odd, of(total), of(level))
+        .prop_map(|(at, (unified, lost), total, used)| Gpu {
+            at: Monotonic(at.unwrap_or_default()),
+            unified,
+            lost,
+            total,
+            used,
+            ..Gpu::default()
+        })
+        .boxed()
+}
+
+fn held() -> BoxedStrategy<BTreeMap<GpuId, Option<Bytes>>> {
+    let level = prop_oneof![3 => (0_u64..24_000).prop_map(Bytes::mib), 1 => bytes()];
+    prop::collection::btree_map(gpu_id(), of(level), 0..3).boxed()
+}
+
+fn wanted_of_gpus() -> BoxedStrategy<BTreeMap<GpuId, Bytes>> {
+    let id = prop_oneof![3 => gpu_id(), 1 => Just(GpuId::from(GpuId::ANY))];
+    let level = prop_oneof![3 => (0_u64..24_000).prop_map(Bytes::mib), 1 => bytes()];
+    prop::collection::btree_map(id, level, 0..3).boxed()
+}
+
 fn reserve(size: BoxedStrategy<Bytes>) -> BoxedStrategy<Reserve> {
     let sizes = prop::collection::vec(size, 0..3);
     let ttl = of(number().prop_map(Span));
     let wait = prop_oneof![Just(0), number(), (0_u64..60_000).prop_map(|ms| ms * 1_000_000)];
-    (id(), sizes, bytes(), any::<i32>(), ttl, wait, any::<bool>())
-        .prop_map(|(holder, sizes, current, priority, ttl, wait, detached)| Reserve {
+    (id(), sizes, wanted_of_gpus(), bytes(), any::<i32>(), ttl, wait, any::<bool>())
+        .prop_map(|(holder, sizes, gpus, current, priority, ttl, wait, detached)| Reserve {
             holder,
             sizes,
-            gpus: BTreeMap::new(),
+            gpus,
             current,
             priority,
             ttl,
@@ -176,6 +209,7 @@ fn request(size: BoxedStrategy<Bytes>) -> BoxedStrategy<Request> {
         1 => number_of.clone().prop_map(|id| Call::Release { id }),
         1 => number_of.clone().prop_map(|ticket| Call::Withdraw { ticket }),
         1 => id().prop_map(|cgroup| Call::ReportOom { cgroup }),
+        1 => (id(), of(gpu_id())).prop_map(|(cgroup, gpu)| Call::CudaOutOfMemory { cgroup, gpu }),
         1 => Just(Call::Headroom),
         1 => (0_u64..20).prop_map(|s| Call::Pause { lasts: Span::secs(s) }),
         1 => Just(Call::Resume),
@@ -193,11 +227,15 @@ pub(crate) fn calls(largest: Bytes) -> BoxedStrategy<Request> {
 pub(crate) fn sample() -> BoxedStrategy<Sample> {
     let at = prop_oneof![number(), (0_u64..60_000).prop_map(|ms| ms * 1_000_000)];
     let trigger = prop_oneof![9 => Just(Trigger::Timer), 1 => Just(Trigger::Shutdown)];
-    let workloads = prop::collection::btree_map(id(), workload(), 0..4);
+    let workloads = prop::collection::btree_map(id(), (workload(), held()), 0..4);
+    let workloads = workloads.prop_map(|all| {
+        all.into_iter().map(|(id, (workload, gpus))| (id, Workload { gpus, ..workload })).collect()
+    });
+    let gpus = prop::collection::btree_map(gpu_id(), gpu(), 0..4);
     let outcomes = prop::collection::vec(outcome(), 0..3);
     let requests = prop::collection::vec(request(bytes()), 0..4);
-    (at, trigger, of(meminfo()), of(number()), workloads, outcomes, requests)
-        .prop_map(|(at, trigger, meminfo, psi, workloads, outcomes, requests)| Sample {
+    (at, trigger, of(meminfo()), of(number()), workloads, gpus, outcomes, requests)
+        .prop_map(|(at, trigger, meminfo, psi, workloads, gpus, outcomes, requests)| Sample {
             at: Monotonic(at),
             trigger,
             host: Host {
@@ -206,6 +244,7 @@ pub(crate) fn sample() -> BoxedStrategy<Sample> {
                 ..Host::default()
             },
             workloads,
+            gpus,
             outcomes,
             requests,
             ..Sample::default()

@@ -9,6 +9,7 @@ mod calm;
 mod corpus;
 mod dry;
 mod gpu;
+mod gpu_admission;
 mod invariants;
 mod lives;
 mod pause;
