@@ -149,7 +149,9 @@ impl Drop for Feed {
 
 impl Snapshot {
     fn merge(&self, sample: &mut Sample) {
-        sample.gpus.clone_from(&self.gpus);
+        // Between two looks nothing grows, and what grew did not do so since the last pass.
+        let read = |gpu: &Gpu| Gpu { at: self.at, ..gpu.clone() };
+        sample.gpus = self.gpus.iter().map(|(id, gpu)| (id.clone(), read(gpu))).collect();
         sample.gaps.extend(self.gaps.iter().cloned());
         for (id, workload) in &mut sample.workloads {
             if let Some(held) = self.held.get(&id.inode) {
