@@ -21,10 +21,15 @@ const CLIENT: &str = "clients/python/src";
 /// What it takes on the disk at `/data`.
 pub(crate) const PYTHON_MIB: u32 = 400;
 
+/// The interpreter, for the tests of our client as well.
+pub(crate) fn python3() -> Result<PathBuf> {
+    apt::install(&NEEDS)?;
+    find("python3").context("no python3")
+}
+
 /// The directory of it: from the cache, else assembled there. 130 MB are downloaded.
 fn python() -> Result<PathBuf> {
-    apt::install(&NEEDS)?;
-    let python = find("python3").context("no python3")?;
+    let python = python3()?;
     let requirements = build::root().join(REQUIREMENTS);
     let assemble = build::root().join(ASSEMBLE);
     let root = cache()?.join(format!("python-{:016x}", made_of(&python, &[&requirements, &assemble])?));

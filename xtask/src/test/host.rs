@@ -50,7 +50,7 @@ pub(super) fn doc_tests() -> Result<Tally> {
 
 /// When a command's output is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Show {
+pub(super) enum Show {
     /// As it comes.
     Always,
     /// All of it, when it is known that something failed.
@@ -58,7 +58,11 @@ enum Show {
 }
 
 /// Runs a command, and adds up the counts that `summary` finds in it.
-fn counted(command: &mut Command, show: Show, summary: fn(&str) -> Option<Tally>) -> Result<Tally> {
+pub(super) fn counted(
+    command: &mut Command,
+    show: Show,
+    summary: fn(&str) -> Option<Tally>,
+) -> Result<Tally> {
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn().with_context(|| format!("running {}", words(command)))?;
@@ -95,7 +99,7 @@ fn nextest_summary(line: &str) -> Option<Tally> {
 }
 
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s`
-fn libtest_summary(line: &str) -> Option<Tally> {
+pub(super) fn libtest_summary(line: &str) -> Option<Tally> {
     let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
     Some(sum(counts.split(';')))
 }

@@ -3,6 +3,7 @@ mod coverage;
 mod fleet;
 mod host;
 mod lint;
+mod python;
 mod steps;
 
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use steps::Steps;
 /// How much to test.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Plays the demo as well, and checks what it promises
+    /// Plays the demo as well, and checks what it promises; checks the types and the style of the Python client
     #[arg(long)]
     all: bool,
     /// Measures only how much of the policy its tests cover
@@ -47,11 +48,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     steps.step("host tests", host::tests);
     steps.step("doc tests", host::doc_tests);
+    steps.step("python client", python::tests);
     steps.step("coverage", coverage::policy);
     if !arguments.host_only {
         steps.step("kernel tests", || kernel_tests::run(&Selection::default()));
     }
     if arguments.all {
+        steps.step("python lint", python::lint);
         steps.step("fleet", fleet::run);
         steps.step("demo", play_demo);
     }
