@@ -145,7 +145,8 @@ pub struct Concession {
     pub begun: Monotonic,
     /// Until the meters showed it, or the deadline.
     pub took: Span,
-    /// What the meters show: `memory.current` and GPU memory of the workload before minus after.
+    /// What the meters show, before minus after: GPU memory of the workload, and of host memory that which only it can give:
+    /// `memory.current` and `memory.swap.current` less file pages.
     pub freed: Gains,
     /// What the workload itself claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,7 @@ use plimsoll_policy::config::ways::Means;
 use plimsoll_policy::sample::Preference;
 
 pub use self::admission::Needs;
+use crate::ask::watch;
 use crate::control::client::AskError;
 use crate::sense::discover::cgroup_of;
 
@@ -115,10 +117,23 @@ pub fn exec(exec: &Exec, daemon: &Daemon) -> Result<Infallible, ExecError> {
         ExecError::Admission { name: exec.name.clone(), source }
     })?;
     let (program, arguments) = exec.command.split_first().expect("the command line asks for at least one");
-    let source = Command::new(program).args(arguments).envs(granted).exec();
+    let mut command = Command::new(program);
+    command.args(arguments).envs(granted);
+    listen_to_us(&mut command, daemon);
+    let source = command.exec();
     // Nothing lives in it: an empty cgroup would look like a workload that ended.
     leave(daemon, from.as_deref(), &path);
     Err(ExecError::Run { command: program.clone(), source })
+}
+
+/// Has the command told when it shall trim. What it inherited is about another cgroup, the one that it was started from; without a
+/// daemon nothing at all is better, since programs then watch their own.
+fn listen_to_us(command: &mut Command, daemon: &Daemon) {
+    command.env_remove(watch::VARIABLE).env_remove(watch::GREETING);
+    let socket = watch::path(daemon);
+    if UnixStream::connect(&socket).is_ok() {
+        command.env(watch::VARIABLE, socket);
+    }
 }
 
 /// Goes back to where it came from. What fails here is tidied up by the daemon.

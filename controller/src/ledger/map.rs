@@ -35,6 +35,8 @@ bitflags::bitflags! {
         const OOM_SCORE = 16;
         /// `memory.oom.group` is ours.
         const OOM_GROUP = 32;
+        /// It was asked to offload or unload, and has not come back yet. No release can undo that: the next controller asks it back.
+        const AWAY = 64;
     }
 }
 

@@ -14,6 +14,7 @@ use crate::act::oom::OomOrder;
 use crate::act::react::Reaction;
 use crate::act::worker::Workers;
 use crate::act::{Actor, protect};
+use crate::ask::{Asker, Told, Ways, watch};
 use crate::check::{self, Capability, Host, HostPaths};
 use crate::control::{self, Asked, Listening};
 use crate::guardian;
@@ -34,7 +35,10 @@ pub(super) struct Parts {
     pub(super) inbox: Inbox,
     pub(super) discovered: Receiver<Discovery>,
     pub(super) asked: Receiver<Asked>,
+    pub(super) ways: Ways,
+    pub(super) told: Receiver<Told>,
     pub(super) control: Option<Listening>,
+    pub(super) listening: Option<watch::Listening>,
     pub(super) minimum: protect::OwnMinimum,
     pub(super) oom: SharedOomOrder,
 }
@@ -74,7 +78,9 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let reporter = Reporter::start(config, about)?;
     let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
     let mut oom = orders_oom(config).then(|| OomOrder::new(&ledger));
-    let mut node = Node::new(config, senses, probes, actor, reporter, ledger, guardian, psi);
+    let ways = Ways::default();
+    let (asker, told) = Asker::new(config, Arc::clone(&ledger), ways.clone());
+    let mut node = Node::new(config, senses, probes, actor, asker, reporter, ledger, guardian, psi);
     if let Some(path) = &config.daemon.state {
         let kept = Keeper::start(path.as_ref(), now()).map_err(io_error("can't start the memory thread"))?;
         node.remember(kept);
@@ -92,8 +98,9 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let root = Path::new(&config.daemon.cgroup_root);
     let path = control::path(&config.daemon);
     let control = path.map(|path| control::listen(&path, desk, root)).transpose()?;
+    let listening = listen_to_watchers(config, &ways);
     tracing::info!(workloads = node.workloads(), "watching");
-    Ok(Parts { node, inbox, discovered, asked, control, minimum, oom })
+    Ok(Parts { node, inbox, discovered, asked, ways, told, control, listening, minimum, oom })
 }
 
 /// Refuses a host on which nothing can be protected, and says once what is missing on another.
@@ -158,6 +165,12 @@ fn arm_host_psi(senses: &Senses, reaction: &Reaction) -> Option<PsiTrigger> {
     }
     tracing::warn!("no PSI triggers: stalls are seen by polling only");
     None
+}
+
+/// Nothing else depends on it: without it, programs are asked by other ways.
+fn listen_to_watchers(config: &Config, ways: &Ways) -> Option<watch::Listening> {
+    let listening = watch::listen(&config.daemon, ways.clone());
+    listening.map_err(|error| tracing::warn!(error = %error, "no socket for MEMORY_PRESSURE_WATCH")).ok()
 }
 
 fn orders_oom(config: &Config) -> bool {

@@ -24,6 +24,7 @@ use self::build::Parts;
 use self::node::Node;
 use self::supervisor::Supervisor;
 use crate::act::mail::Inbox;
+use crate::ask::{Told, Ways};
 use crate::control::Asked;
 use crate::ledger::LedgerError;
 use crate::sense::discover::Discovery;
@@ -73,12 +74,15 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .build()
         .map_err(io_error("can't start the runtime"))?;
     runtime.block_on(async {
-        let Parts { mut node, inbox, discovered, asked, control, minimum, oom } = build::build(config)?;
-        let result = watch(&mut node, &inbox, discovered, asked).await;
-        drop(control);
+        let Parts { mut node, inbox, discovered, asked, ways, told, control, listening, minimum, oom } =
+            build::build(config)?;
+        let result = watch(&mut node, &inbox, discovered, asked, (ways, told)).await;
         // No order is told after this, so what is released stays released.
         oom.lock().unwrap_or_else(PoisonError::into_inner).take();
-        node.shut_down();
+        let asker = node.shut_down();
+        // Clients are asked over the control socket, so that ends last.
+        asker.farewell().await;
+        drop((control, listening));
         drop(minimum);
         result
     })
@@ -92,6 +96,7 @@ async fn watch(
     inbox: &Inbox,
     mut discovered: Receiver<Discovery>,
     mut asked: Receiver<Asked>,
+    (ways, mut told): (Ways, Receiver<Told>),
 ) -> Result<(), RunError> {
     let mut stop = Stop::listen()?;
     let bell = listen(inbox).map_err(io_error("can't listen to the reaction thread"))?;
@@ -132,6 +137,20 @@ async fn watch(
                 if next > Instant::now() {
                     continue;
                 }
+            }
+            Some(told) = told.recv() => {
+                if !node.take_told(told) {
+                    continue;
+                }
+                trigger = Trigger::Concession;
+                next = next.min(last + node.busy());
+                if next > Instant::now() {
+                    continue;
+                }
+            }
+            () = ways.changed() => {
+                node.take_ways();
+                continue;
             }
             () = sleep_until(next) => {}
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_policy::config::Config;
+use plimsoll_policy::config::ways::Means;
 use plimsoll_policy::pass::{Pass, step};
 use plimsoll_policy::plan::{Evidence, Finding, Gate, Plan, Tier};
 use plimsoll_policy::sample::{Rung, Trigger, WorkloadId};
@@ -18,6 +19,7 @@ use super::gate::Gatekeeper;
 use super::supervisor::Passed;
 use crate::act::Actor;
 use crate::act::mail::{Inbox, Message};
+use crate::ask::{Asker, Told};
 use crate::control::Asked;
 use crate::guardian;
 use crate::ledger::Ledger;
@@ -38,6 +40,7 @@ pub(super) struct Node {
     probes: Option<Probes>,
     gate: Gatekeeper,
     actor: Actor,
+    asker: Asker,
     reporter: Reporter,
     ledger: Arc<Ledger>,
     guardian: Child,
@@ -67,6 +70,7 @@ impl Node {
         senses: Senses,
         probes: Option<Probes>,
         actor: Actor,
+        asker: Asker,
         reporter: Reporter,
         ledger: Arc<Ledger>,
         guardian: Child,
@@ -78,6 +82,7 @@ impl Node {
             probes,
             gate: Gatekeeper::default(),
             actor,
+            asker,
             reporter,
             ledger,
             guardian,
@@ -113,15 +118,16 @@ impl Node {
         let change = self.senses.update(&discovery.found);
         let mut refused = discovery.refused.clone();
         refused.extend(change.refused);
-        for cgroup in &change.came {
+        for (cgroup, means) in &change.came {
             let psi = self.psi.and_then(|trigger| cgroup.psi_trigger(&trigger).ok());
-            match self.actor.watch(cgroup, psi) {
+            match self.actor.watch(cgroup, psi).and_then(|()| self.asker.watch(cgroup, means)) {
                 Ok(()) => tracing::info!(workload = %cgroup.id, missing = ?cgroup.missing(), "workload came"),
                 Err(error) => refused.push(error.to_string()),
             }
         }
         self.count_from_now(&change.came);
         for id in &change.went {
+            self.asker.forget(id);
             self.actor.forget(id);
             if let Some(probes) = &mut self.probes {
                 probes.forget(id.inode);
@@ -133,13 +139,14 @@ impl Node {
             tracing::warn!(why = new, "not taken as a workload");
         }
         self.refused = refused;
+        self.asker.refresh();
         !change.came.is_empty() || !change.went.is_empty()
     }
 
     /// Makes room for the counters of new workloads while there is memory for it.
-    fn count_from_now(&mut self, came: &[Arc<Cgroup>]) {
+    fn count_from_now(&mut self, came: &[(Arc<Cgroup>, Means)]) {
         let Some(probes) = &mut self.probes else { return };
-        for cgroup in came {
+        for (cgroup, _) in came {
             let ids = self.senses.tracked().get(&cgroup.id).map_or(&[][..], |tracked| &tracked.ids);
             if let Some(error) = ids.iter().find_map(|id| probes.watch(*id).err()) {
                 tracing::warn!(workload = %cgroup.id, error = %error, "eBPF can't count for it");
@@ -186,6 +193,16 @@ impl Node {
         self.news.requests.push(request);
     }
 
+    /// Takes in what a workload that can be asked has to say. True where a pass should not wait for long.
+    pub(super) fn take_told(&mut self, told: Told) -> bool {
+        self.asker.take(told)
+    }
+
+    /// Who can be asked has changed.
+    pub(super) fn take_ways(&mut self) {
+        self.asker.refresh();
+    }
+
     /// The least time between two passes that clients can bring about.
     pub(super) fn busy(&self) -> Duration {
         self.config.pace.busy.into()
@@ -208,7 +225,8 @@ impl Node {
     pub(super) fn pass(&mut self, trigger: Trigger) -> Passed {
         let begun = now();
         let counted = self.count();
-        let sample = self.senses.sample(trigger, std::mem::take(&mut self.news), &counted);
+        let mut sample = self.senses.sample(trigger, std::mem::take(&mut self.news), &counted);
+        self.asker.tell(&mut sample);
         let before = self.reporter.wants_state(sample.at).then(|| self.state.clone());
         let Pass { state, assessment, plan, findings } =
             step(&self.config, std::mem::take(&mut self.state), &sample);
@@ -220,6 +238,7 @@ impl Node {
             self.gate.hold(&plan.gate, probes, &self.senses, &mut self.actor);
         }
         self.news.outcomes = self.actor.apply(&plan, &sample, assessment.deficit, &self.config.ladder);
+        self.asker.apply(&plan, &sample, &assessment);
         let passed = Passed {
             at: begun,
             next: plan.next.into(),
@@ -311,8 +330,8 @@ impl Node {
         }
     }
 
-    /// Releases everything, then lets the guardian go.
-    pub(super) fn shut_down(mut self) {
+    /// Releases everything, then lets the guardian go. What was asked of workloads is left to take back.
+    pub(super) fn shut_down(mut self) -> Asker {
         if let Some(probes) = &mut self.probes {
             self.gate.hold(&Gate::default(), probes, &self.senses, &mut self.actor);
         }
@@ -330,6 +349,7 @@ impl Node {
             keeper.end(&self.state, now());
         }
         self.reporter.drain();
+        self.asker
     }
 }
 

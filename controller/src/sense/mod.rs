@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use plimsoll_policy::admission::Request;
 use plimsoll_policy::config::Config;
+use plimsoll_policy::config::ways::Means;
 use plimsoll_policy::plan::Outcome;
 use plimsoll_policy::sample::{Gap, Host, HostProbes, Probes as Counters, Sample, Trigger, WorkloadId};
 use plimsoll_policy::units::Share;
@@ -38,8 +39,8 @@ pub struct Senses {
 /// How the set of workloads changed.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// Workloads that are new.
-    pub came: Vec<Arc<Cgroup>>,
+    /// Workloads that are new, and by what means they can be asked.
+    pub came: Vec<(Arc<Cgroup>, Means)>,
     /// Workloads that are gone.
     pub went: Vec<WorkloadId>,
     /// Workloads that could not be opened, in words.
@@ -115,7 +116,7 @@ impl Senses {
                 }
             };
             if !known.contains(&id) {
-                change.came.push(Arc::clone(&tracked.cgroup));
+                change.came.push((Arc::clone(&tracked.cgroup), workload.means.clone()));
             }
             now.insert(id, tracked.with(workload.spec.clone(), workload.ids.clone()));
         }

@@ -1,0 +1,25 @@
+//! The ways that the configuration names for a workload.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use plimsoll_policy::config::ways::{Ask, Means};
+
+use super::signal::Signalled;
+use super::way::{Way, WayError};
+use crate::engines;
+use crate::sense::cgroup::Cgroup;
+
+/// Makes them. What can't be used is said once, when the workload is found, and left out.
+pub(super) fn ways(means: &Means, config: &Ask, cgroup: &Arc<Cgroup>, root: &Path) -> Vec<Arc<dyn Way>> {
+    let Means { engine, signal, webhook: _, hook: _, watch: _ } = means;
+    let signalled = |signals| Ok(Arc::new(Signalled::new(signals, Arc::clone(cgroup), root)) as Arc<dyn Way>);
+    let ways: [Option<Result<Arc<dyn Way>, WayError>>; 2] =
+        [engine.as_ref().map(|at| engines::way(at, config)), signal.clone().map(signalled)];
+    let usable = |way: Result<_, WayError>| {
+        let unusable =
+            |error| tracing::error!(workload = %cgroup.id, %error, "a workload can't be asked in this way");
+        way.map_err(unusable).ok()
+    };
+    ways.into_iter().flatten().filter_map(usable).collect()
+}
