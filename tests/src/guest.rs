@@ -26,6 +26,15 @@ pub fn workload() -> PathBuf {
     program("PLIMSOLL_WORKLOAD")
 }
 
+/// The stand-in for NVIDIA's management library.
+///
+/// # Panics
+/// Outside the guest.
+#[must_use]
+pub fn nvml() -> PathBuf {
+    program("PLIMSOLL_NVML")
+}
+
 fn program(variable: &str) -> PathBuf {
     std::env::var_os(variable).expect("kernel tests are run by `cargo xtask vm`, which sets it").into()
 }

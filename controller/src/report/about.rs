@@ -1,6 +1,9 @@
 //! What is known of the daemon before the first pass, and does not change after it.
 
+use std::sync::Arc;
+
 use crate::check::Capability;
+use crate::sense::gpu::Xids;
 
 /// Facts about this daemon on this host.
 #[derive(Clone, Debug, Default)]
@@ -9,4 +12,6 @@ pub struct About {
     pub capabilities: Vec<Capability>,
     /// Process that releases everything if this one dies.
     pub guardian: Option<u32>,
+    /// Errors that NVIDIA's driver reports, counted as they come.
+    pub xids: Option<Arc<Xids>>,
 }

@@ -70,11 +70,12 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let mut senses = Senses::open(config).map_err(io_error("can't read the host"))?;
     let gpus = Feed::start(Places::of(config), config.pace.gpu.into(), bell)
         .map_err(io_error("can't start the GPU thread"))?;
+    let xids = gpus.xids();
     senses.watch_gpus(gpus);
     let psi = arm_host_psi(&senses, &reaction);
     let hooks = probes.as_ref().map_or_else(Vec::new, |probes| check::hooks(probes.hooks()));
-    let about =
-        About { capabilities: host.with(hooks).capabilities().to_vec(), guardian: Some(guardian.id()) };
+    let capabilities = host.with(hooks).capabilities().to_vec();
+    let about = About { capabilities, guardian: Some(guardian.id()), xids: Some(xids) };
     let reporter = Reporter::start(config, about)?;
     let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
     let mut oom = orders_oom(config).then(|| OomOrder::new(&ledger));

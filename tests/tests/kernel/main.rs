@@ -7,6 +7,7 @@ mod daemon;
 mod dry;
 mod early;
 mod exec;
+mod gpu;
 mod guest;
 mod identity;
 mod lease;

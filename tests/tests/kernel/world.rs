@@ -151,6 +151,16 @@ impl Daemon {
 
     /// As [`Self::start`], with the files of a predecessor.
     pub(crate) fn start_in(dir: tempfile::TempDir, config: &str) -> Self {
+        Self::launch(&mut Command::new(guest::plimsoll()), dir, config)
+    }
+
+    /// As [`Self::start`], where the loader finds the libraries of a directory first.
+    pub(crate) fn start_with_libraries(libraries: &Path, config: &str) -> Self {
+        let mut command = Command::new(guest::plimsoll());
+        Self::launch(command.env("LD_LIBRARY_PATH", libraries), tempfile::tempdir_in("/run").unwrap(), config)
+    }
+
+    fn launch(command: &mut Command, dir: tempfile::TempDir, config: &str) -> Self {
         let path = dir.path().display();
         let files = format!(
             "run_dir: \"{path}/run\", journal: \"{path}/journal.jsonl\", state: \"{path}/state.json\""
@@ -159,8 +169,7 @@ impl Daemon {
         let file = dir.path().join("plimsoll.yaml");
         fs::write(&file, daemon + config).unwrap();
         let log = fs::File::options().create(true).append(true).open(dir.path().join("log")).unwrap();
-        let child =
-            Command::new(guest::plimsoll()).arg("run").arg("--config").arg(file).stderr(log).spawn().unwrap();
+        let child = command.arg("run").arg("--config").arg(file).stderr(log).spawn().unwrap();
         let mut this = Self { child, dir };
         wait("the daemon is ready", || {
             let ended = this.child.try_wait().unwrap();

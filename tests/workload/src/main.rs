@@ -4,6 +4,7 @@ use clap::Parser;
 
 mod demo;
 mod eaters;
+mod gpu_server;
 mod heap;
 mod launch;
 mod memory;
@@ -32,6 +33,8 @@ enum Load {
     Scanner(eaters::Scanner),
     /// Allocate in one bulk call, which can't be frozen while it is throttled
     Populate(eaters::Populate),
+    /// Hold memory of GPUs that only the tests' driver knows, and give it back when signalled
+    GpuServer(gpu_server::Args),
     /// Use processor time only
     Spin(eaters::Spin),
     /// Write a file of random content and drop it from the page cache
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         Load::Leaker(args) => eaters::leaker(&args),
         Load::Scanner(args) => eaters::scanner(&args),
         Load::Populate(args) => eaters::populate(&args),
+        Load::GpuServer(args) => gpu_server::run(&args),
         Load::Spin(args) => eaters::spin(&args),
         Load::Weights(args) => weights::run(&args),
         Load::Launch(args) => launch::run(&args),

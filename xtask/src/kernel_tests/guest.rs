@@ -18,6 +18,9 @@ const DATA_MIB: u32 = 1200;
 /// Guest RAM: small enough that a test can fill it in seconds.
 const MEMORY_MIB: u32 = 1024;
 
+/// Where the stand-in for NVIDIA's management library is in the guest. Not where the loader looks: tests copy it.
+const NVML: &str = "/nvml/libnvidia-ml.so.1";
+
 /// What runs in the guest.
 pub(super) struct Programs {
     files: Vec<(PathBuf, &'static str)>,
@@ -41,7 +44,12 @@ impl Programs {
             let found = programs.iter().find(|artifact| artifact.name == name);
             Ok((found.with_context(|| format!("cargo built no {name}"))?.path.clone(), place))
         };
-        Ok(Self { files: places.into_iter().map(find).collect::<Result<_>>()? })
+        let mut files = places.into_iter().map(find).collect::<Result<Vec<_>>>()?;
+        let tests =
+            programs.iter().find(|artifact| artifact.name == "kernel").context("cargo built no tests")?;
+        // cargo puts libraries of the workspace beside the tests that need them.
+        files.push((tests.path.with_file_name("libnvidia_ml.so"), NVML));
+        Ok(Self { files })
     }
 }
 
@@ -68,7 +76,9 @@ pub(super) fn run(
     for (host, place) in &programs.files {
         boot.add_file(host, place);
     }
-    for (name, value) in [("PLIMSOLL_BIN", "/plimsoll"), ("PLIMSOLL_WORKLOAD", "/plimsoll-workload")] {
+    for (name, value) in
+        [("PLIMSOLL_BIN", "/plimsoll"), ("PLIMSOLL_WORKLOAD", "/plimsoll-workload"), ("PLIMSOLL_NVML", NVML)]
+    {
         boot.env.insert(name.to_owned(), value.to_owned());
     }
     let mut verdict = Verdict::default();

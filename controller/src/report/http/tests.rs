@@ -15,7 +15,7 @@ use crate::report::{About, client};
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 fn server() -> Server {
-    let about = About { capabilities: Vec::new(), guardian: Some(7) };
+    let about = About { guardian: Some(7), ..About::default() };
     Server::start(ANY, State::new(&Config::default(), about, None)).unwrap()
 }
 

@@ -3,6 +3,7 @@
 
 mod admission;
 mod daemon;
+mod gpus;
 mod host;
 mod workloads;
 
@@ -31,6 +32,10 @@ struct Family {
     samples: fn(&State, &mut Samples<'_>) -> fmt::Result,
 }
 
+/// All metrics, in the order of the page.
+const ALL: [&[Family]; 5] =
+    [host::FAMILIES, gpus::FAMILIES, workloads::FAMILIES, admission::FAMILIES, daemon::FAMILIES];
+
 /// All of it as text.
 pub(super) fn text(shared: &Arc<Shared>) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
@@ -46,9 +51,7 @@ struct Scrape(Arc<Shared>);
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let state = self.0.lock();
-        for family in
-            [host::FAMILIES, workloads::FAMILIES, admission::FAMILIES, daemon::FAMILIES].into_iter().flatten()
-        {
+        for family in ALL.into_iter().flatten() {
             let metric = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
             (family.samples)(&state, &mut Samples(metric))?;
         }

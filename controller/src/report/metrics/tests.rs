@@ -55,7 +55,7 @@ fn record(at: u64) -> Record {
 }
 
 fn scrape(records: Vec<Record>) -> String {
-    let about = About { capabilities: vec![Capability::there("psi", "")], guardian: None };
+    let about = About { capabilities: vec![Capability::there("psi", "")], ..About::default() };
     let mut state = State::new(&Config::default(), about, None);
     records.into_iter().for_each(|record| state.apply(Arc::new(record)));
     text(&Arc::new(Shared::new(state))).unwrap()
@@ -105,8 +105,7 @@ fn gaps_have_bounded_labels() {
 
 #[test]
 fn the_page_explains_every_metric_and_no_other() {
-    let families =
-        [host::FAMILIES, workloads::FAMILIES, admission::FAMILIES, daemon::FAMILIES].concat_names();
+    let families = ALL.concat_names();
     let explained: Vec<&str> = PAGE
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
@@ -125,7 +124,7 @@ trait Names {
     fn concat_names(&self) -> Vec<String>;
 }
 
-impl Names for [&[Family]; 4] {
+impl Names for [&[Family]; 5] {
     fn concat_names(&self) -> Vec<String> {
         let suffix = |kind| match kind {
             MetricType::Counter => "_total",
