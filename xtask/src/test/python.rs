@@ -51,7 +51,8 @@ fn tools() -> Result<PathBuf> {
             "--disable-pip-version-check",
             "--only-binary=:all:",
         ]);
-        quiet(install.arg("--target").arg(&made).args(TOOLS))?;
+        install.env("PIP_ROOT_USER_ACTION", "ignore").arg("--target").arg(&made).args(TOOLS);
+        quiet(&mut install)?;
         // Renamed when complete: an interrupted run leaves no half of them.
         std::fs::rename(&made, &dir).with_context(|| dir.display().to_string())?;
     }
