@@ -94,6 +94,12 @@ impl Giver {
         }
     }
 
+    /// From now on it does what it is asked, and no request undoes it; it has little to load again.
+    pub fn calm(&mut self) {
+        (self.manner, self.reload_ms) = (Manner::Gives, None);
+        self.out = self.out.min(MIB);
+    }
+
     /// Whether nothing is under way, or will be by itself.
     pub(crate) fn rests(&self) -> bool {
         self.doing.is_none() && (self.reload_ms.is_none() || self.out == 0)

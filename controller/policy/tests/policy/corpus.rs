@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll_policy::concession::Level;
 use plimsoll_policy::plan::ActResult;
 use plimsoll_policy::sample::Rung;
 use plimsoll_policy::state::State;
@@ -54,6 +55,10 @@ struct Census {
     withdrawn: u32,
     blind: u32,
     restarts: u32,
+    /// What was asked for, and what came of it.
+    asked: BTreeMap<Level, u32>,
+    conceded: u32,
+    declined: u32,
 }
 
 impl Law for &mut Census {
@@ -61,6 +66,12 @@ impl Law for &mut Census {
         for wanted in sight.pass.plan.workloads.values() {
             *self.rungs.entry(wanted.rung).or_default() += 1;
         }
+        for wish in sight.pass.plan.workloads.values().filter_map(|wanted| wanted.wish.as_ref()) {
+            *self.asked.entry(wish.level).or_default() += 1;
+        }
+        let done = sight.sample.conceded.iter().filter(|it| it.result == ActResult::Done).count();
+        self.conceded += done as u32;
+        self.declined += (sight.sample.conceded.len() - done) as u32;
         let ended =
             |result: &ActResult| sight.sample.outcomes.iter().filter(|o| o.result == *result).count() as u32;
         self.withdrawn += ended(&ActResult::Withdrawn);
@@ -83,12 +94,10 @@ fn the_seeds_have_every_kind_of_trouble() {
             life().new_tree(&mut runner).unwrap().current().live(&mut &mut census);
         }
     }
-    let Census { rungs, refused, withdrawn, blind, restarts } = census;
-    let used =
-        [Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill].map(|r| rungs.get(&r).copied().unwrap_or(0));
-    assert!(used.iter().all(|n| *n > 0), "{used:?}");
-    assert!(
-        [refused, withdrawn, blind, restarts].iter().all(|n| *n > 0),
-        "{refused} {withdrawn} {blind} {restarts}"
-    );
+    let Census { rungs, refused, withdrawn, blind, restarts, asked, conceded, declined } = census;
+    assert!(Rung::ALL[1..].iter().all(|rung| rungs.contains_key(rung)), "{rungs:?}");
+    // A restore waits for calm, which comes after the trouble.
+    assert!([Level::Gc, Level::Aggressive, Level::Unload].iter().all(|it| asked.contains_key(it)), "{asked:?}");
+    let troubles = [refused, withdrawn, blind, restarts, conceded, declined];
+    assert!(troubles.iter().all(|n| *n > 0), "{troubles:?}");
 }

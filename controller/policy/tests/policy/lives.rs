@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use plimsoll_model::machine::{Habit, Machine, Swap};
+use plimsoll_model::machine::{Giver, Habit, Machine, Swap};
 use plimsoll_policy::config::{Config, DryRun, Preset};
 use plimsoll_policy::pass::{Pass, step};
 use plimsoll_policy::plan::{Act, ActResult, Outcome};
@@ -136,6 +136,7 @@ fn calm(machine: &mut Machine) {
         process.file = process.file.min(machine.total / 40);
         process.swap = 0;
         process.model = process.file;
+        process.giver.as_mut().into_iter().for_each(Giver::calm);
     }
 }
 
@@ -219,6 +220,9 @@ impl Trouble {
         sample.at = shown;
         for workload in sample.workloads.values_mut() {
             workload.stat_at = ago(workload.stat_at);
+        }
+        for conceded in &mut sample.conceded {
+            conceded.begun = ago(conceded.begun);
         }
         for outcome in &mut sample.outcomes {
             outcome.begun = ago(outcome.begun);
@@ -313,10 +317,10 @@ fn ending_kind() -> impl Strategy<Value = Option<ActResult>> {
 
 fn variant() -> impl Strategy<Value = Variant> {
     let all = Config::default().ladder.rungs;
-    let rungs = prop_oneof![3 => Just(all.clone()), 1 => prop::sample::subsequence(all.clone(), 0..=4)];
+    let rungs = prop_oneof![3 => Just(all.clone()), 1 => prop::sample::subsequence(all.clone(), 0..=5)];
     let dry = prop_oneof![
         4 => Just(DryRun::default()),
-        1 => prop::sample::subsequence(all, 1..=4).prop_map(DryRun::Rungs),
+        1 => prop::sample::subsequence(all, 1..=5).prop_map(DryRun::Rungs),
         1 => Just(DryRun::Whole(true)),
     ];
     let freeze_max = prop_oneof![Just(Span::secs(120)), (1_u64..20).prop_map(Span::secs)];

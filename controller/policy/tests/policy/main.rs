@@ -4,6 +4,7 @@
 mod admission;
 mod arbitrary;
 mod asking;
+mod asking_gpu;
 mod behaviour;
 mod calm;
 mod corpus;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_policy::config::Config;
 use plimsoll_policy::pass::{Pass, step};
 use plimsoll_policy::plan::Tier;
-use plimsoll_policy::sample::{Rung, Sample};
+use plimsoll_policy::sample::Sample;
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::Span;
 use proptest::prelude::*;
@@ -74,9 +74,9 @@ proptest! {
 
 fn untouched(config: &Config, sample: &Sample, plan: &plimsoll_policy::plan::Plan) {
     for (id, wanted) in &plan.workloads {
-        let spec = &sample.workloads[id].spec;
-        let bound = spec.priority >= config.protect_priority
-            || spec.preference == plimsoll_policy::sample::Preference::Omit;
-        assert!(!bound || wanted.rung == Rung::Free);
+        let workload = &sample.workloads[id];
+        let bound = workload.spec.priority >= config.protect_priority
+            || workload.spec.preference == plimsoll_policy::sample::Preference::Omit;
+        assert!(!bound || crate::invariants::spared(workload, wanted));
     }
 }

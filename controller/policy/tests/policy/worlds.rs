@@ -3,7 +3,8 @@
 use plimsoll_policy::sample::{Preference, Rung};
 use proptest::prelude::*;
 
-use plimsoll_model::machine::{Habit, Machine};
+use plimsoll_model::machine::{Giver, Habit, Machine, Manner};
+use plimsoll_policy::concession::Level;
 
 /// One workload of a generated machine.
 #[derive(Clone, Debug)]
@@ -14,6 +15,7 @@ pub(crate) struct Tenant {
     anon: u64,
     file: u64,
     habit: Habit,
+    giver: Option<Giver>,
 }
 
 impl Tenant {
@@ -21,7 +23,9 @@ impl Tenant {
     pub(crate) fn settle(&self, machine: &mut Machine, name: &str, room: u64) {
         let (anon, file) = (self.anon.min(room / 2), self.file.min(room / 2));
         let id = machine.add(name, self.priority, anon, file, self.habit);
-        let spec = &mut machine.entry(&id).spec;
+        let process = machine.entry(&id);
+        process.giver.clone_from(&self.giver);
+        let spec = &mut process.spec;
         spec.preference = self.preference;
         spec.rungs.clone_from(&self.rungs);
     }
@@ -59,21 +63,42 @@ pub(crate) fn tenant() -> impl Strategy<Value = Tenant> {
     let priority = prop_oneof![Just(-10), Just(0), Just(0), Just(50), Just(100), Just(1000)];
     let preference =
         prop_oneof![6 => Just(Preference::None), 1 => Just(Preference::Avoid), 1 => Just(Preference::Omit)];
-    (priority, preference, rungs(), 4_u64..800, 0_u64..600, habit()).prop_map(
-        |(priority, preference, rungs, anon, file, habit)| Tenant {
+    (priority, preference, rungs(), 4_u64..800, 0_u64..600, habit(), prop::option::weighted(0.6, giver())).prop_map(
+        |(priority, preference, rungs, anon, file, habit, giver)| Tenant {
             priority,
             preference,
             rungs,
             anon,
             file,
             habit,
+            giver,
         },
     )
 }
 
+/// One that can be asked, and keeps its word or not.
+fn giver() -> impl Strategy<Value = Giver> {
+    let all = vec![Level::Gc, Level::Aggressive, Level::Unload];
+    let levels = prop_oneof![Just(all.clone()), prop::sample::subsequence(all, 0..=3)];
+    let manner = prop_oneof![
+        3 => Just(Manner::Gives),
+        1 => Just(Manner::Fails),
+        1 => Just(Manner::Lies),
+        1 => Just(Manner::Silent),
+    ];
+    let reload = prop::option::weighted(0.2, 10_u64..5000);
+    (levels, 4_u64..800, 1_u64..8000, manner, reload).prop_map(|(levels, mib, takes, manner, reload)| {
+        let part = |level| if level < Level::Unload { mib / 10 } else { mib };
+        let gives: Vec<_> = levels.into_iter().map(|level| (level, part(level))).collect();
+        let mut giver = Giver::new(&gives, takes / 10 * 10);
+        (giver.manner, giver.reload_ms) = (manner, reload.map(|ms| ms / 10 * 10));
+        giver
+    })
+}
+
 fn rungs() -> impl Strategy<Value = Vec<Rung>> {
-    let all = vec![Rung::Trim, Rung::Throttle, Rung::Freeze, Rung::Kill];
-    prop_oneof![3 => Just(all.clone()), 1 => prop::sample::subsequence(all, 0..=4)]
+    let all = vec![Rung::Trim, Rung::Throttle, Rung::Offload, Rung::Freeze, Rung::Kill];
+    prop_oneof![3 => Just(all.clone()), 1 => prop::sample::subsequence(all, 0..=5)]
 }
 
 fn habit() -> impl Strategy<Value = Habit> {
