@@ -50,7 +50,8 @@ pub(crate) fn talk(
 ) -> Talk {
     let dry = &config.ladder.dry_run;
     // Nothing is ever begun in calm, and copying the state has its price.
-    if dry.is_off() || assessed.report.tier == Tier::Normal || sample.trigger == Trigger::Shutdown {
+    let calm = assessed.report.worst_tier() == Tier::Normal;
+    if dry.is_off() || calm || sample.trigger == Trigger::Shutdown {
         return Talk::default();
     }
     let (plan, findings) = decided(config, &mut state.clone(), sample, assessed, before);

@@ -87,6 +87,14 @@ pub struct Assessment {
     pub gpus: BTreeMap<GpuId, GpuAssessment>,
 }
 
+impl Assessment {
+    /// The worst tier of all resources.
+    #[must_use]
+    pub fn worst_tier(&self) -> Tier {
+        self.gpus.values().map(|gpu| gpu.tier).fold(self.tier, Tier::max)
+    }
+}
+
 /// What one pass made of a GPU's readings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

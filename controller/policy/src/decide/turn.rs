@@ -62,12 +62,6 @@ impl<'a> Turn<'a> {
         self.volunteers.iter().filter_map(|(id, w)| Some((*id, *w, self.state.workloads.get(id)?)))
     }
 
-    /// The worst tier of all resources.
-    pub(crate) fn worst_tier(&self) -> Tier {
-        let gpus = self.assessed.report.gpus.values().map(|gpu| gpu.tier).max();
-        self.tier().max(gpus.unwrap_or_default())
-    }
-
     /// Host memory that what has been asked still brings, as far as the answers are expected within the time.
     pub(crate) fn promised(&self, within: Span) -> Bytes {
         let of = |(_, workload, track): (&WorkloadId, &Workload, &Track)| {

@@ -15,17 +15,25 @@ use crate::relief::CRUMBS;
 use crate::roles;
 use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::Track;
-use crate::units::Bytes;
+use crate::units::{Bytes, Share};
 
 pub(crate) fn ask(turn: &mut Turn<'_>) {
     for gpu in turn.short_gpus() {
         let Some(seen) = turn.assessed.report.gpus.get(&gpu) else { continue };
         let (tier, deficit) = (seen.tier, seen.deficit);
         if tier >= Tier::Critical && seen.contested {
-            let lacking = deficit.saturating_sub(turn.promised_on(&gpu));
+            let lacking = deficit.saturating_sub(calmer(turn, &gpu) + turn.promised_on(&gpu));
             walk(turn, &gpu, tier, lacking);
         }
     }
+}
+
+/// What lies between calm and what constrained may be left at: for that nobody is put out of service, on the host neither.
+fn calmer(turn: &Turn<'_>, gpu: &GpuId) -> Bytes {
+    let (constrained, elevated) = (turn.config.gpu.constrained.leave, turn.config.gpu.elevated.leave);
+    let between = Share(constrained.0.saturating_sub(elevated.0));
+    let total = turn.sample.gpus.get(gpu).and_then(|gpu| gpu.total);
+    total.unwrap_or_default().share(between)
 }
 
 /// From the one that yields first up, until what is asked for would be enough.

@@ -117,7 +117,8 @@ pub(crate) fn is_frozen(workload: &Workload, track: &Track) -> bool {
 fn gives(track: &Track, level: Level) -> bool {
     let Some(voluntary) = track.voluntary.as_deref() else { return false };
     match voluntary.asking() {
-        Some((wish, _)) => wish.level == Level::Nothing || wish.level >= level,
+        // Who is half way out of its memory is not asked for more before it has answered.
+        Some((wish, _)) => !matches!(wish.level, Level::Gc | Level::Aggressive) || wish.level >= level,
         None => {
             let failed = voluntary.pauses.get(&level).is_some_and(|pause| pause.times > 0);
             voluntary.level > level || (voluntary.level == level && !failed)
@@ -128,7 +129,7 @@ fn gives(track: &Track, level: Level) -> bool {
 /// Offloaded and unloaded too often: by us, or in vain since requests undo it. Survival is not bound by that.
 fn worn(turn: &Turn<'_>, track: &Track, level: Level) -> Option<Refusal> {
     let voluntary = track.voluntary.as_ref().filter(|_| level >= Level::Offload)?;
-    if turn.worst_tier() >= Tier::Emergency {
+    if turn.assessed.report.worst_tier() >= Tier::Emergency {
         return None;
     }
     let held_off = (voluntary.held_off > turn.at()).then_some(Refusal::Reloads { until: voluntary.held_off });

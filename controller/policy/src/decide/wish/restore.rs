@@ -135,7 +135,14 @@ fn braked_above(turn: &Turn<'_>, workload: &Workload) -> bool {
 /// What it takes back: the host's memory (`None`) and that of GPUs.
 fn needs(voluntary: &Voluntary) -> BTreeSet<Option<&GpuId>> {
     let host = (voluntary.gave.host > 0).then_some(None);
-    host.into_iter().chain(voluntary.gave.gpus.keys().map(Some)).collect()
+    host.into_iter().chain(on_gpus(voluntary).map(|(gpu, _)| Some(gpu))).collect()
+}
+
+/// What it takes back on GPUs; one that gave nothing where it was asked to waits for calm there all the same.
+fn on_gpus(voluntary: &Voluntary) -> impl Iterator<Item = (&GpuId, Bytes)> {
+    let gave = &voluntary.gave.gpus;
+    let asked = voluntary.wish.iter().flat_map(|wish| &wish.gpus).filter(|gpu| !gave.contains_key(*gpu));
+    gave.iter().map(|(gpu, bytes)| (gpu, *bytes)).chain(asked.map(|gpu| (gpu, Bytes::ZERO)))
 }
 
 fn fits(turn: &Turn<'_>, voluntary: &Voluntary) -> bool {
@@ -144,11 +151,12 @@ fn fits(turn: &Turn<'_>, voluntary: &Voluntary) -> bool {
     let long = turn.tier() == Tier::Normal && calm::lasts(turn).is_some_and(|calm| calm >= LONG_CALM);
     let limit = if long { host.critical.leave } else { host.constrained.leave };
     let on_host = memory.used() + voluntary.gave.host_bytes() <= memory.total.share(limit);
-    let on_gpu = |(id, bytes): (&GpuId, &Bytes)| {
+    let on_gpu = |(id, bytes): (&GpuId, Bytes)| {
+        // One that is gone, or can't be read, has no room.
         let Some(seen) = turn.assessed.report.gpus.get(id) else { return false };
         let total = turn.sample.gpus.get(id).and_then(|gpu| gpu.total).unwrap_or_default();
-        let wanted = *bytes + Bytes(total.0 / GPU_SLACK);
+        let wanted = bytes + Bytes(total.0 / GPU_SLACK);
         seen.tier <= Tier::Elevated && seen.headroom.is_some_and(|headroom| headroom >= wanted)
     };
-    on_host && voluntary.gave.gpus.iter().filter(|(_, bytes)| bytes.0 > 0).all(on_gpu)
+    on_host && on_gpus(voluntary).all(on_gpu)
 }
