@@ -90,7 +90,10 @@ fn eighty_ninety_and_ninety_five_per_cent_are_trim_aggressive_and_offload() {
     trainer(&mut node, "batch", 500, "a", 4_000);
     assert_eq!(level(&looks(&mut node, 2), "chat"), None);
     let seen = contest(&mut node, "a", 9_300);
-    assert_eq!((seen.assessment.gpus[&"a".into()].tier, level(&seen, "chat")), (Tier::Elevated, Some(Level::Gc)));
+    assert_eq!(
+        (seen.assessment.gpus[&"a".into()].tier, level(&seen, "chat")),
+        (Tier::Elevated, Some(Level::Gc))
+    );
     assert_eq!(seen.plan.workloads[&id("chat")].rung, Rung::Trim);
     answer(&mut node, &seen, "chat", ActResult::Done, "a", 9_950);
     assert_eq!(level(&look(&mut node), "chat"), None, "that is over once it is answered");
@@ -225,7 +228,11 @@ fn restores_come_one_at_a_time_and_the_highest_first() {
     let (mut node, _) = offloaded();
     let (seen, _) = until(&mut node, "high", Level::Nothing, 60);
     assert_eq!(seen.plan.workloads[&id("high")].rung, Rung::Free);
-    assert_eq!(level(&looks(&mut node, 20), "low"), Some(Level::Unload), "the other one has not answered yet");
+    assert_eq!(
+        level(&looks(&mut node, 20), "low"),
+        Some(Level::Unload),
+        "the other one has not answered yet"
+    );
     answer(&mut node, &seen, "high", ActResult::Done, "a", 5_000);
     let seen = look(&mut node);
     assert_eq!((wish(&seen, "high"), level(&seen, "low")), (None, Some(Level::Nothing)));

@@ -97,7 +97,10 @@ fn the_seeds_have_every_kind_of_trouble() {
     let Census { rungs, refused, withdrawn, blind, restarts, asked, conceded, declined } = census;
     assert!(Rung::ALL[1..].iter().all(|rung| rungs.contains_key(rung)), "{rungs:?}");
     // A restore waits for calm, which comes after the trouble.
-    assert!([Level::Gc, Level::Aggressive, Level::Unload].iter().all(|it| asked.contains_key(it)), "{asked:?}");
+    assert!(
+        [Level::Gc, Level::Aggressive, Level::Unload].iter().all(|it| asked.contains_key(it)),
+        "{asked:?}"
+    );
     let troubles = [refused, withdrawn, blind, restarts, conceded, declined];
     assert!(troubles.iter().all(|n| *n > 0), "{troubles:?}");
 }

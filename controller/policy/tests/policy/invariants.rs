@@ -1,9 +1,9 @@
 //! One property for each invariant that the policy can decide, over lives full of trouble, each checked from the outside: from
 //! samples, plans, and the tier and the growth that a pass reports. `docs/invariants.md` says what else shows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_policy::concession::Level;
+use plimsoll_policy::concession::{Level, Wish};
 use plimsoll_policy::config::Config;
 use plimsoll_policy::oom::{Score, scores};
 use plimsoll_policy::pass::step;
@@ -201,11 +201,11 @@ impl Law for Listed {
             let workload = sample.workloads.get(id).expect("a plan for who is not there");
             assert_eq!(wanted.frozen, wanted.rung == Rung::Freeze, "{id}");
             assert_eq!(wanted.kill, wanted.rung == Rung::Kill, "{id}");
-            assert!(
-                wanted.high.is_none() || wanted.rung == Rung::Throttle,
-                "{id} has a limit on {}",
-                wanted.rung
-            );
+            let asked = wanted.wish.as_ref().map(|wish| wish.level);
+            assert_eq!(asked.map_or(Rung::Free, Level::rung).max(wanted.rung), wanted.rung, "{id}");
+            let unloads = wanted.rung == Rung::Offload && asked == Some(Level::Unload);
+            let limits = unloads || wanted.rung == Rung::Throttle;
+            assert!(wanted.high.is_none() || limits, "{id} has a limit on {}", wanted.rung);
             let protected = workload.spec.priority >= config.protect_priority;
             assert!(wanted.low.is_none() || protected, "{id} is given memory.low");
         }
@@ -322,6 +322,66 @@ impl Calm {
 #[test]
 fn invariant_7_back_to_free_one_at_a_time_and_within_the_budget() {
     holds(16, Calm::default);
+}
+
+/// Nobody is asked what he does not offer, while he is frozen or in calm; one asking is one number; restores come one at a time.
+#[derive(Default)]
+struct Asked {
+    former: BTreeMap<WorkloadId, Wish>,
+    answered: BTreeSet<u64>,
+}
+
+impl Law for Asked {
+    fn look(&mut self, sight: &Sight<'_>) {
+        let Sight { sample, pass, .. } = sight;
+        self.answered.extend(sample.conceded.iter().map(|it| it.number));
+        let wishes = pass.plan.workloads.iter().filter_map(|(id, w)| Some((id.clone(), w.wish.clone()?)));
+        let wishes: BTreeMap<_, _> = wishes.collect();
+        let new =
+            |id: &WorkloadId, wish: &Wish| self.former.get(id).is_none_or(|it| it.number != wish.number);
+        let latest = self.former.values().map(|wish| wish.number).max().unwrap_or(0);
+        for (id, wish) in wishes.iter().filter(|(id, wish)| new(id, wish)) {
+            assert!(wish.number > latest, "{id}: {} after {latest}", wish.number);
+            let workload = &sample.workloads[id];
+            if wish.level > Level::Nothing {
+                let offer = workload.offer.as_ref().expect("it offers something");
+                assert!(offer.levels.contains_key(&wish.level), "{id} does not offer {}", wish.level);
+                assert_ne!(workload.frozen, Some(true), "{id} is frozen");
+                assert_ne!(pass.assessment.tier, Tier::Normal, "{id} is asked in calm");
+            }
+        }
+        for (id, wish) in &wishes {
+            let gentle = matches!(wish.level, Level::Gc | Level::Aggressive | Level::Nothing);
+            let failed = wish.level == Level::Nothing && pass.state.workloads[id].voluntary.is_some();
+            assert!(!gentle || failed || !self.answered.contains(&wish.number), "{id} has answered that");
+        }
+        let restored = |wishes: &BTreeMap<WorkloadId, Wish>| {
+            let open = |it: &&Wish| it.level == Level::Nothing && !self.answered.contains(&it.number);
+            wishes.values().filter(open).count()
+        };
+        assert!(restored(&wishes) <= restored(&self.former).max(1), "restored at once");
+        self.former = wishes;
+    }
+
+    fn restarted(&mut self, _: &State) {
+        *self = Self::default();
+    }
+
+    fn wants_calm(&self) -> bool {
+        true
+    }
+
+    fn calm(&mut self, sight: &Sight<'_>) {
+        for (id, wanted) in &sight.pass.plan.workloads {
+            let level = wanted.wish.as_ref().map_or(Level::Nothing, |wish| wish.level);
+            assert_eq!(level, Level::Nothing, "{id} has not got it back");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_asked_for_more_than_he_offers_and_everybody_gets_it_back() {
+    holds(12, Asked::default);
 }
 
 /// Who yields last has the lowest score.

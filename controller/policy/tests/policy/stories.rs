@@ -1,10 +1,11 @@
 //! The worlds that the scenario files were recorded in.
 
+use plimsoll_policy::concession::Level;
 use plimsoll_policy::pass::Pass;
 use plimsoll_policy::sample::{Rung, Sample, WorkloadId};
 use plimsoll_policy::units::Span;
 
-use plimsoll_model::machine::{Habit, MIB, Machine};
+use plimsoll_model::machine::{Giver, Habit, MIB, Machine, Manner};
 
 /// Every sample of a story, with the machine at its end.
 pub(crate) struct Story {
@@ -123,10 +124,33 @@ pub(crate) fn lower_one_first() -> Story {
     Story::new(machine).run(10_000)
 }
 
+/// A model server is asked to trim and to unload while a batch job that matters more bursts, and is restored afterwards.
+pub(crate) fn asked_and_restored() -> Story {
+    let mut machine = Machine::new(2000, 0);
+    machine.add("service", 1000, 80, 100, Habit::Idle);
+    let burst = Habit::Burst { rate: 60, from_ms: 1000, until: 1000, drop_ms: 24_000 };
+    machine.add("batch", 50, 80, 0, burst);
+    let embed = machine.add("embed", 0, 700, 0, Habit::Idle);
+    let gives = [(Level::Gc, 20), (Level::Aggressive, 60), (Level::Unload, 600)];
+    machine.entry(&embed).giver = Some(Giver::new(&gives, 1000));
+    Story::new(machine).run(45_000)
+}
+
+/// The same server says that it has unloaded, and has not.
+pub(crate) fn asked_in_vain() -> Story {
+    let mut machine = Machine::new(2000, 0);
+    machine.add("service", 1000, 80, 100, Habit::Grow { rate: 60, from_ms: 1000, until: 1000 });
+    let embed = machine.add("embed", 0, 700, 0, Habit::Idle);
+    let mut liar = Giver::new(&[(Level::Unload, 600)], 1000);
+    liar.manner = Manner::Lies;
+    machine.entry(&embed).giver = Some(liar);
+    Story::new(machine).run(20_000)
+}
+
 type Record = fn() -> Story;
 
 /// Every story by the name of its file.
-pub(crate) const STORIES: [(&str, Record); 13] = [
+pub(crate) const STORIES: [(&str, Record); 15] = [
     ("story_a_noswap", || story_a(0)),
     ("story_a_swap", || story_a(1000)),
     ("story_b_noswap", || story_b(0, 0)),
@@ -140,6 +164,8 @@ pub(crate) const STORIES: [(&str, Record); 13] = [
     ("protected_model_load", protected_model_load),
     ("leak_swap", leak_swap),
     ("lower_one_first", lower_one_first),
+    ("asked_and_restored", asked_and_restored),
+    ("asked_in_vain", asked_in_vain),
 ];
 
 #[test]
@@ -151,6 +177,7 @@ fn the_stories_end_well() {
             // Nobody could see it fill the machine; when the readings come back the service suffers already.
             "gap_everywhere" => &["batch"],
             "lower_one_first" => &["scratch"],
+            "asked_in_vain" => &["embed"],
             _ => &[],
         };
         assert_eq!(machine.killed, killed, "{name}: killed by us");

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use plimsoll_policy::concession::Level;
 use plimsoll_policy::replay::Redone;
 use plimsoll_policy::sample::{Rung, Sample};
 use plimsoll_policy::units::Monotonic;
@@ -9,8 +10,11 @@ use plimsoll_policy::units::Monotonic;
 /// What changes are told of.
 pub(crate) fn standing(pass: &Redone) -> String {
     let mut text = pass.assessment.tier.to_string();
-    for (id, wanted) in pass.plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free) {
+    for (id, wanted) in pass.plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free || w.wish.is_some()) {
         let _ = write!(text, ", {id} {}", if wanted.leash { "leash" } else { wanted.rung.name() });
+        let asked = wanted.wish.as_ref().map(|wish| wish.level);
+        let asked = asked.map(|level| if level == Level::Nothing { "restore" } else { level.name() });
+        let _ = asked.map_or(Ok(()), |level| write!(text, " ({level})"));
     }
     if pass.plan.gate.armed() {
         text.push_str(", gate");

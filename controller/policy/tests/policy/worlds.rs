@@ -63,8 +63,8 @@ pub(crate) fn tenant() -> impl Strategy<Value = Tenant> {
     let priority = prop_oneof![Just(-10), Just(0), Just(0), Just(50), Just(100), Just(1000)];
     let preference =
         prop_oneof![6 => Just(Preference::None), 1 => Just(Preference::Avoid), 1 => Just(Preference::Omit)];
-    (priority, preference, rungs(), 4_u64..800, 0_u64..600, habit(), prop::option::weighted(0.6, giver())).prop_map(
-        |(priority, preference, rungs, anon, file, habit, giver)| Tenant {
+    (priority, preference, rungs(), 4_u64..800, 0_u64..600, habit(), prop::option::weighted(0.6, giver()))
+        .prop_map(|(priority, preference, rungs, anon, file, habit, giver)| Tenant {
             priority,
             preference,
             rungs,
@@ -72,8 +72,7 @@ pub(crate) fn tenant() -> impl Strategy<Value = Tenant> {
             file,
             habit,
             giver,
-        },
-    )
+        })
 }
 
 /// One that can be asked, and keeps its word or not.

@@ -29,6 +29,8 @@ struct Walk {
     memory: Memory,
     /// Growth that nobody passed so far could be stopped from.
     growth: Bytes,
+    /// The part of it that brakes on those who are still to come would stop.
+    above: Bytes,
     /// What those passed so far give by other means.
     given: Bytes,
     /// Those of them who could be trimmed and are free.
@@ -42,8 +44,10 @@ pub(crate) fn ask(turn: &mut Turn<'_>) {
     }
     let promised = turn.promised(PATIENCE) + turn.pending(HORIZON);
     let growth = memory.decline.saturating_sub(turn.just_stopped());
-    let mut walk = Walk { memory, growth, given: promised, spared: Vec::new() };
-    for id in order(turn) {
+    let order = order(turn);
+    let above = order.iter().map(|id| stoppable(turn, &memory, id)).sum();
+    let mut walk = Walk { memory, growth, above, given: promised, spared: Vec::new() };
+    for id in order {
         if let Some(asked) = step(turn, &mut walk, &id) {
             carry_out(turn, &mut walk, &id, asked);
         }
@@ -77,9 +81,8 @@ fn leaves_host(turn: &Turn<'_>, workload: &Workload, track: &Track) -> Option<(L
 fn step(turn: &Turn<'_>, walk: &mut Walk, id: &WorkloadId) -> Option<(Level, Promise, Bytes)> {
     let (workload, track) = (turn.sample.workloads.get(id)?, turn.state.workloads.get(id)?);
     let candidate = turn.candidate(workload, track, walk.memory.swap_free)?;
-    if brakeable(turn, workload, track) {
-        walk.growth = walk.growth.saturating_sub(candidate.brakeable());
-    }
+    let stopped = stoppable(turn, &walk.memory, id);
+    (walk.growth, walk.above) = (walk.growth.saturating_sub(stopped), walk.above.saturating_sub(stopped));
     if track.voluntary.as_ref().is_some_and(|it| it.leaves()) {
         return None;
     }
@@ -114,7 +117,8 @@ fn due(turn: &Turn<'_>, walk: &Walk, workload: &Workload, takes: Span) -> bool {
     let in_time = left.is_none_or(|left| takes.saturating_add(BRAKE_AHEAD) <= left);
     let last_moment = takes.saturating_add(BRAKE_AHEAD) > critical
         && left.is_some_and(|left| left <= takes.saturating_add(SPARE));
-    let called_for = turn.tier() >= Tier::Critical || last_moment;
+    // Before one who matters more is braked, it is the turn of those who matter less.
+    let called_for = turn.tier() >= Tier::Critical || last_moment || walk.above >= SLOW;
     in_time && called_for && contested(turn, walk, workload)
 }
 
@@ -122,11 +126,25 @@ fn due(turn: &Turn<'_>, walk: &Walk, workload: &Workload, takes: Span) -> bool {
 fn contested(turn: &Turn<'_>, walk: &Walk, workload: &Workload) -> bool {
     let rank = roles::rank(&workload.spec);
     let full = turn.state.tier.critically_full().is_some_and(|since| turn.at().since(since) >= FULL_FOR);
-    let below_braked = || {
-        let mut braked = turn.held(|r| r >= Rung::Throttle);
-        braked.any(|(_, w, t)| t.held.leash.is_none() && roles::rank(&w.spec) < rank)
+    let braked = |test: fn(&(bool, i32), &(bool, i32)) -> bool| {
+        let mut braked = turn.held(|r| matches!(r, Rung::Throttle | Rung::Freeze));
+        braked.any(|(_, w, t)| t.held.leash.is_none() && test(&roles::rank(&w.spec), &rank))
     };
-    walk.growth >= SLOW || calm::suffers(turn) || turn.tier() == Tier::Emergency || (full && !below_braked())
+    walk.growth >= SLOW
+        || calm::suffers(turn)
+        || turn.tier() == Tier::Emergency
+        || braked(|other, this| other > this)
+        || (full && !braked(|other, this| other < this))
+}
+
+/// The growth of a workload that a brake on it would stop.
+fn stoppable(turn: &Turn<'_>, memory: &Memory, id: &WorkloadId) -> Bytes {
+    let Some((workload, track)) = turn.sample.workloads.get(id).zip(turn.state.workloads.get(id)) else {
+        return Bytes::ZERO;
+    };
+    let candidate = turn.candidate(workload, track, memory.swap_free);
+    let candidate = candidate.filter(|_| brakeable(turn, workload, track));
+    candidate.map_or(Bytes::ZERO, |it| it.brakeable())
 }
 
 /// Whether a brake could stop its growth.

@@ -34,6 +34,11 @@ pub(crate) fn settle(turn: &mut Turn<'_>) {
     }
     let ids: Vec<WorkloadId> = turn.volunteers().map(|(id, ..)| id.clone()).collect();
     for id in ids {
+        if turn.sample.workloads.get(&id).is_some_and(|w| w.populated == Some(false)) {
+            // Nobody is left who could be asked for anything, or get anything back.
+            turn.state.workloads.get_mut(&id).into_iter().for_each(|track| track.voluntary = None);
+            continue;
+        }
         expire(turn, &id);
         notice(turn, &id);
     }
