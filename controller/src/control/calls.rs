@@ -5,13 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use plimsoll_policy::admission::{Call, Reserve};
+use plimsoll_policy::gpu::GpuId;
 use plimsoll_policy::sample::WorkloadId;
 use plimsoll_policy::units::{Bytes, Span};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::operator::{self, Operation, OperatorRefusal};
 use super::parameters::{Parameters, wrong};
 use super::peer::{Peer, cgroup_at};
+use super::programs::{self, ProgramCall};
 use super::protocol::{ControlRefusal, Info, Said};
 use crate::exec::xattrs;
 
@@ -44,6 +47,12 @@ pub(super) enum Todo {
     Ask(Call, u64),
     /// The answer is known.
     Say(Said),
+    /// A program that can be asked has something to say.
+    Program(ProgramCall),
+    /// Somebody who runs the machine wants something.
+    Operate(Operation),
+    /// Notices are wanted from now on.
+    Subscribe,
 }
 
 /// Why a call is turned down before it comes to the pass.
@@ -51,8 +60,16 @@ pub(super) enum Todo {
 pub(super) enum Rejection {
     /// In the words of our interface.
     Ours(ControlRefusal),
+    /// In those of the interface for operators.
+    Operator(OperatorRefusal),
     /// In those of every Varlink service.
     Service(zlink::varlink_service::Error<'static>),
+}
+
+impl From<OperatorRefusal> for Rejection {
+    fn from(error: OperatorRefusal) -> Self {
+        Self::Operator(error)
+    }
 }
 
 impl From<ControlRefusal> for Rejection {
@@ -74,10 +91,25 @@ pub(super) fn read(raw: Raw, peer: &Peer, cgroup_root: &Path) -> Result<Todo, Re
             Todo::Ask(Call::ReportOom { cgroup: holder(&mut given, peer, cgroup_root)? }, 0)
         }
         "dev.plimsoll.Control.Headroom" => Todo::Ask(Call::Headroom, 0),
-        method => about_one(method, &mut given)?,
+        "dev.plimsoll.Control.Subscribe" => Todo::Subscribe,
+        method => other(method, &mut given, peer)?,
     };
     given.end()?;
     Ok(todo)
+}
+
+/// The calls of programs, of operators, and about one reservation.
+fn other(method: &str, given: &mut Parameters, peer: &Peer) -> Result<Todo, Rejection> {
+    if let Some(name) = method.strip_prefix("dev.plimsoll.Operator.") {
+        // Strangers are not told what is wrong with their parameters.
+        let operation = operator::read(name, given).ok_or_else(|| unknown(method))?;
+        return if peer.operator { operation.map(Todo::Operate) } else { Err(denied()) };
+    }
+    let name = method.strip_prefix("dev.plimsoll.Control.").unwrap_or_default();
+    match programs::read(name, given) {
+        Some(call) => call.map(Todo::Program),
+        None => about_one(method, given),
+    }
 }
 
 /// The calls about one reservation.
@@ -102,10 +134,6 @@ fn unknown(method: &str) -> Rejection {
     let interface = method.rsplit_once('.').map_or(method, |(interface, _)| interface);
     let ours = Info::OURS.knows(interface);
     let short = |text: &str| text.chars().take(128).collect::<String>().into();
-    let name = method.strip_prefix("dev.plimsoll.Control.").unwrap_or_default();
-    if matches!(name, "Register" | "Subscribe" | "Acknowledge" | "Inflight" | "ReportCudaError" | "Self") {
-        return Rejection::Service(Error::MethodNotImplemented { method: short(method) });
-    }
     Rejection::Service(if ours {
         Error::MethodNotFound { method: short(method) }
     } else {
@@ -117,6 +145,7 @@ fn describe(given: &mut Parameters) -> Result<Said, Rejection> {
     let interface = given.text("interface")?.ok_or_else(|| wrong("interface", "is missing"))?;
     match interface.as_str() {
         "dev.plimsoll.Control" => Ok(Said::Description { description: super::INTERFACE }),
+        "dev.plimsoll.Operator" => Ok(Said::Description { description: super::OPERATOR }),
         "org.varlink.service" => Ok(Said::Description { description: super::SERVICE }),
         other => Err(unknown(&format!("{other}."))),
     }
@@ -128,7 +157,7 @@ fn reserve(given: &mut Parameters, peer: &Peer, cgroup_root: &Path) -> Result<Re
     let dir = cgroup_root.join(&*holder.path);
     Ok(Reserve {
         sizes,
-        gpus: BTreeMap::new(),
+        gpus: gpus(given)?,
         current: current(&dir),
         populated: peer.cgroup.as_ref() == Some(&holder),
         priority: xattrs::read(&dir, "", &[]).map_or(0, |(spec, _)| spec.priority),
@@ -137,6 +166,16 @@ fn reserve(given: &mut Parameters, peer: &Peer, cgroup_root: &Path) -> Result<Re
         detached: given.flag("detached")?,
         holder,
     })
+}
+
+/// Bytes by id of the GPU.
+fn gpus(given: &mut Parameters) -> Result<BTreeMap<GpuId, Bytes>, Rejection> {
+    let expected = "has to be whole numbers of at least 1 by id of at most 16 GPUs";
+    let gpus: BTreeMap<String, u64> = given.any("gpus", expected)?.unwrap_or_default();
+    if gpus.len() > SIZES || gpus.iter().any(|(id, bytes)| id.len() > 256 || !SIZE.contains(bytes)) {
+        return Err(wrong("gpus", expected).into());
+    }
+    Ok(gpus.into_iter().map(|(id, bytes)| (GpuId::from(id), Bytes(bytes))).collect())
 }
 
 /// The cgroup that a call is about: the caller's, or the one that root names.

@@ -4,30 +4,49 @@
 //! Everything here runs on tokio. A call goes to the owner of the state over a bounded channel and its answer comes back over a
 //! channel of its own, so no client, however slow or hostile, is ever waited for by a pass.
 
+mod advice;
 mod calls;
 pub mod client;
+mod conditions;
 mod connection;
+pub mod counts;
 mod listen;
+mod notices;
+mod obey;
+mod operator;
 mod parameters;
 mod peer;
+mod programs;
 mod protocol;
+mod sessions;
 #[cfg(test)]
 mod tests;
+pub mod way;
 mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use plimsoll_policy::admission::{Call, Caller, Reply, Request};
-use plimsoll_policy::config::Daemon;
-use tokio::sync::{mpsc, oneshot};
+use plimsoll_policy::config::{Config, Daemon};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::report::Showing;
+
+pub use self::conditions::{Conditions, Herald};
+pub use self::counts::Counts;
 pub use self::listen::{ControlError, Listening, listen};
+pub use self::operator::OperatorRefusal;
 pub use self::protocol::ControlRefusal;
+pub use self::sessions::Sessions;
 
 /// The interface, for `GetInterfaceDescription` and for people.
 pub const INTERFACE: &str = include_str!("dev.plimsoll.Control.varlink");
+
+/// The one for those who run the machine.
+pub const OPERATOR: &str = include_str!("dev.plimsoll.Operator.varlink");
 
 /// The interface that every Varlink service has.
 const SERVICE: &str = include_str!("org.varlink.service.varlink");
@@ -75,6 +94,50 @@ impl Desk {
         let request = Request { ticket, caller, call };
         self.calls.send(Asked { request, answer }).await.map_err(|_| Gone)?;
         told.await.map_err(|_| Gone)
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Control {
+    desk: Desk,
+    conditions: watch::Receiver<Arc<Conditions>>,
+    sessions: Arc<Sessions>,
+    counts: Arc<Counts>,
+    showing: Showing,
+    daemon: Daemon,
+    /// So long a program waits for its cgroup to be found.
+    found_within: Duration,
+    /// The journal is read for one operator at a time.
+    explaining: Semaphore,
+}
+
+impl Control {
+    /// Joins the ends of everything that clients may reach.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        desk: Desk,
+        conditions: watch::Receiver<Arc<Conditions>>,
+        sessions: Arc<Sessions>,
+        counts: Arc<Counts>,
+        showing: Showing,
+    ) -> Self {
+        let found_within = Duration::from(config.pace.discover) * 2 + Duration::from_secs(1);
+        Self {
+            desk,
+            conditions,
+            sessions,
+            counts,
+            showing,
+            daemon: config.daemon.clone(),
+            found_within,
+            explaining: Semaphore::new(1),
+        }
+    }
+
+    fn cgroup_root(&self) -> &Path {
+        Path::new(&self.daemon.cgroup_root)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::protocol::ControlRefusal;
@@ -52,6 +53,17 @@ impl Parameters {
             Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(wrong(name, "has to be a string")),
         }
+    }
+
+    /// Anything else that may be left out, in words of what it has to be.
+    pub(super) fn any<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Taken<Option<T>> {
+        let read = |value| serde_json::from_value(value).map_err(|_| wrong(name, expected));
+        self.take(name).map(read).transpose()
+    }
+
+    /// Anything else that has to be there.
+    pub(super) fn some<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Taken<T> {
+        self.any(name, expected)?.ok_or_else(|| wrong(name, "is missing"))
     }
 
     /// `false` where it is left out.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use plimsoll_policy::admission::Caller;
 use plimsoll_policy::sample::WorkloadId;
@@ -14,33 +15,59 @@ use zlink::connection::Credentials;
 use crate::sense::discover::cgroup_of;
 
 /// A client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Peer {
-    /// Its cgroup; `None` where it can't be known: the process is gone, or in a pid namespace beside ours.
+    /// Its cgroup when it connected; `None` where it can't be known: the process is gone, or in a pid namespace beside ours.
     pub(super) cgroup: Option<WorkloadId>,
     /// Whether it may speak for others.
     pub(super) root: bool,
+    /// Whether it may say what the daemon is to do: root, or the user that the daemon runs as.
+    pub(super) operator: bool,
+    /// Its user.
+    pub(super) user: u32,
+    process: Option<Arc<Credentials>>,
 }
 
 impl Peer {
     /// One whose process has no number here: it is in a pid namespace that we can't see into.
-    pub(super) const UNSEEN: Self = Self { cgroup: None, root: false };
+    pub(super) const UNSEEN: Self =
+        Self { cgroup: None, root: false, operator: false, user: u32::MAX, process: None };
 
     /// As of the moment at which it connected.
-    pub(super) fn of(credentials: &Credentials, cgroup_root: &Path) -> Self {
-        let pid = credentials.process_id().as_raw_nonzero().get();
-        let found = cgroup_of(pid).and_then(|path| cgroup_at(cgroup_root, &path).ok());
-        // The number may have been given to another process meanwhile; the descriptor (6.5 and later) can't be.
-        let cgroup = found.filter(|_| credentials.process_fd().is_none_or(|fd| !has_ended(fd)));
+    pub(super) fn of(credentials: &Arc<Credentials>, cgroup_root: &Path) -> Self {
+        let pid = pid(credentials);
+        let cgroup = cgroup_now(credentials, cgroup_root);
+        let user = credentials.unix_user_id().as_raw();
         // Root of a container is nobody here.
-        let root = credentials.unix_user_id().is_root() && cgroup.is_some() && is_in_our_namespaces(pid);
-        Self { cgroup, root }
+        let ours = cgroup.is_some() && is_in_our_namespaces(pid);
+        let operator = ours && (user == 0 || user == rustix::process::geteuid().as_raw());
+        Self { cgroup, root: ours && user == 0, operator, user, process: Some(Arc::clone(credentials)) }
+    }
+
+    /// The cgroup that it is in now: a process may be moved after it connected.
+    pub(super) fn cgroup_now(&self, cgroup_root: &Path) -> Option<WorkloadId> {
+        cgroup_now(self.process.as_ref()?, cgroup_root)
+    }
+
+    /// Its number, for the log.
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.process.as_deref().map(pid)
     }
 
     /// How the policy knows it; `None` for whom it can't know.
     pub(super) fn caller(&self) -> Option<Caller> {
         if self.root { Some(Caller::Root) } else { self.cgroup.clone().map(Caller::Cgroup) }
     }
+}
+
+fn pid(credentials: &Credentials) -> i32 {
+    credentials.process_id().as_raw_nonzero().get()
+}
+
+fn cgroup_now(credentials: &Credentials, cgroup_root: &Path) -> Option<WorkloadId> {
+    let found = cgroup_of(pid(credentials)).and_then(|path| cgroup_at(cgroup_root, &path).ok());
+    // The number may have been given to another process meanwhile; the descriptor (6.5 and later) can't be.
+    found.filter(|_| credentials.process_fd().is_none_or(|fd| !has_ended(fd)))
 }
 
 /// The identity of the cgroup at a path below the root.

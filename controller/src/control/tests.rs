@@ -1,5 +1,9 @@
 //! The control socket with real clients on a real socket; behind it stands the policy on a machine of 16 GiB.
 
+mod hostile;
+mod operators;
+mod programs;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -7,41 +11,91 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plimsoll_policy::config::Config;
-use plimsoll_policy::pass::step;
-use plimsoll_policy::sample::{Meminfo, Sample, Trigger};
+use plimsoll_policy::pass::{Pass, step};
+use plimsoll_policy::sample::{Meminfo, Sample, Spec, Trigger, Workload, WorkloadId};
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::{Bytes, Monotonic, Span};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use zlink::idl::Interface;
 
+use super::way::ClientWay;
 use super::*;
+use crate::report::{About, Record, Reporter};
 use crate::sense::discover::cgroup_of;
 
 const GIB: u64 = 1 << 30;
+
+/// The cgroup of this process, below the root.
+fn own() -> String {
+    cgroup_of(std::process::id().cast_signed()).unwrap_or_default()
+}
 
 /// A daemon without anything but the socket and the policy.
 struct Desk16 {
     dir: tempfile::TempDir,
     runtime: Option<Runtime>,
+    herald: Arc<Herald>,
+    sessions: Arc<Sessions>,
+    counts: Arc<Counts>,
 }
 
 impl Desk16 {
+    /// The process that this runs in is in a workload that is called chat.
     fn start() -> Self {
+        let this = Self::without_workloads();
+        this.find();
+        this
+    }
+
+    fn without_workloads() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let own = cgroup_of(std::process::id().cast_signed()).unwrap_or_default();
-        std::fs::create_dir_all(dir.path().join("cgroup").join(own)).unwrap();
+        let mut config = Config::default();
+        config.daemon.cgroup_root = dir.path().join("cgroup").display().to_string();
+        config.daemon.journal = Some(dir.path().join("journal.jsonl").display().to_string());
+        config.daemon.listen = None;
+        config.pace.discover = Span::millis(200);
+        std::fs::create_dir_all(dir.path().join("cgroup").join(own())).unwrap();
         let runtime = Runtime::new().unwrap();
         let (desk, asked) = desk();
-        let (path, root) = (dir.path().join("control.sock"), dir.path().join("cgroup"));
+        let (herald, sessions, counts) = (Arc::new(Herald::default()), Arc::default(), Arc::default());
+        let about = About { control: Arc::clone(&counts), ..About::default() };
+        let reporter = Reporter::start(&config, about).unwrap();
+        let parts = (herald.listen(), Arc::clone(&sessions), Arc::clone(&counts), reporter.showing());
+        let control = Control::new(&config, desk, parts.0, parts.1, parts.2, parts.3);
+        let (path, told) = (dir.path().join("control.sock"), Arc::clone(&herald));
+        let id = peer::cgroup_at(&dir.path().join("cgroup"), &own()).unwrap();
         runtime.block_on(async {
-            let listening = listen(&path, desk, &root).unwrap();
+            let listening = listen(&path, control).unwrap();
             tokio::spawn(async move {
-                passes(asked).await;
+                passes(asked, reporter, &told, id).await;
                 drop(listening);
             });
         });
-        Self { dir, runtime: Some(runtime) }
+        Self { dir, runtime: Some(runtime), herald, sessions, counts }
+    }
+
+    /// Finds the workload.
+    fn find(&self) {
+        let spec = Spec { name: "chat".into(), priority: 7, ..Spec::default() };
+        self.herald.workloads([(&self.id(), &spec)].into_iter(), 100);
+    }
+
+    fn id(&self) -> WorkloadId {
+        peer::cgroup_at(&self.dir.path().join("cgroup"), &own()).unwrap()
+    }
+
+    fn way(&self) -> ClientWay {
+        ClientWay { sessions: Arc::clone(&self.sessions), workload: self.id() }
+    }
+
+    fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.as_ref().unwrap().spawn(task)
+    }
+
+    fn wait<T>(&self, task: JoinHandle<T>) -> T {
+        self.runtime.as_ref().unwrap().block_on(task).unwrap()
     }
 
     fn path(&self) -> PathBuf {
@@ -64,7 +118,7 @@ impl Drop for Desk16 {
 }
 
 /// A pass for every call, and one every 20 ms for those who wait.
-async fn passes(mut asked: mpsc::Receiver<Asked>) {
+async fn passes(mut asked: mpsc::Receiver<Asked>, mut reporter: Reporter, herald: &Herald, id: WorkloadId) {
     let (config, mut state, mut open, mut at) = (Config::default(), State::default(), BTreeMap::new(), 1);
     loop {
         let call = tokio::time::timeout(Duration::from_millis(20), asked.recv()).await;
@@ -77,16 +131,19 @@ async fn passes(mut asked: mpsc::Receiver<Asked>) {
             open.insert(request.ticket, answer);
             sample.requests.push(request);
         }
+        sample.workloads.insert(id.clone(), Workload::default());
         let all = Bytes(15 * GIB);
         sample.host.meminfo =
             Some(Meminfo { total: Bytes(16 * GIB), free: all, available: all, ..Meminfo::default() });
-        let pass = step(&config, state, &sample);
-        state = pass.state;
-        for answer in pass.plan.answers {
+        let Pass { state: after, assessment, plan, findings } = step(&config, state, &sample);
+        state = after;
+        herald.pass(&assessment, &plan);
+        for answer in plan.answers.clone() {
             if let Some(caller) = open.remove(&answer.ticket) {
                 let _ = caller.send(answer.reply);
             }
         }
+        reporter.pass(Record { sample, assessment, plan, findings, ..Record::default() });
     }
 }
 
@@ -273,14 +330,14 @@ fn it_describes_itself() {
         let interface = Interface::try_from(text.as_str()).unwrap();
         assert_eq!(json!(interface.name()), name);
     }
-    let methods = Interface::try_from(INTERFACE).unwrap();
-    let methods: Vec<_> = methods.methods().map(zlink::idl::Method::name).collect();
-    let done = ["Reserve", "Amend", "Commit", "Heartbeat", "Release", "ReportOom", "Headroom"];
-    let coming = ["Register", "Subscribe", "Acknowledge", "Inflight", "ReportCudaError", "Self"];
-    assert_eq!(methods, [&done[..], &coming].concat());
-    for method in done {
-        let answer = client.control(method, &json!({ "nonsense": 1 }));
-        assert_eq!(error(&answer), "dev.plimsoll.Control.BadParameter", "{method} is there");
+    for (text, prefix) in [(INTERFACE, "dev.plimsoll.Control"), (OPERATOR, "dev.plimsoll.Operator")] {
+        let methods = Interface::try_from(text).unwrap();
+        let methods: Vec<_> = methods.methods().map(zlink::idl::Method::name).collect();
+        assert!(methods.len() >= 5, "{methods:?}");
+        for method in methods {
+            let answer = client.call(&format!("{prefix}.{method}"), &json!({ "nonsense": 1 }));
+            assert_eq!(error(&answer), "dev.plimsoll.Control.BadParameter", "{method} is there");
+        }
     }
 }
 
@@ -295,35 +352,6 @@ fn the_client_of_exec_understands_it() {
     let nobody = desk.dir.path().join("none.sock");
     let error = client::block_on(client::reserve(&nobody, &[1], Duration::ZERO)).unwrap().unwrap_err();
     assert!(matches!(error, client::AskError::Unreachable { .. }), "{error}");
-}
-
-#[test]
-fn the_hostile_are_cut_off_and_the_others_served() {
-    let desk = Desk16::start();
-    // A message without an end, garbage, and calls whose answers nobody reads.
-    let mut endless = desk.client();
-    let sent = (0..64).all(|_| endless.0.write_all(&[b' '; 1024]).is_ok());
-    assert!(!sent || endless.receive().is_none());
-    for garbage in ["hello\0", "{}\0", "[]\0", "\0", "{\"method\":5}\0", "\u{1}\0\0\0"] {
-        let mut client = desk.client();
-        client.0.write_all(garbage.as_bytes()).unwrap();
-        assert_eq!(client.receive(), None, "{garbage:?}");
-    }
-    let mut deaf = desk.client();
-    let call = b"{\"method\":\"org.varlink.service.GetInfo\"}\0".repeat(300);
-    while deaf.0.write_all(&call).is_ok() {}
-    let mut all: Vec<Client> = (0..200).map(|_| desk.client()).collect();
-    let mut served = 0;
-    for client in &mut all {
-        let message = json!({ "method": "org.varlink.service.GetInfo" }).to_string() + "\0";
-        if client.0.write_all(message.as_bytes()).is_ok() && client.receive().is_some() {
-            served += 1;
-        }
-    }
-    assert!((100..=128).contains(&served), "{served} of 200 clients were let in");
-    drop(all);
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(desk.client().reserve(&[GIB])["parameters"]["id"].is_number());
 }
 
 #[test]

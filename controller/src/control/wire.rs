@@ -2,14 +2,19 @@
 //! descriptors from strangers (a plain `read` leaves them to the kernel, which closes them).
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
 use zlink::connection::PassedCredentials;
 use zlink::connection::socket::{self, ReadResult, Socket, UnixSocket};
 
 /// What may come in without a whole message at its end. The longest call has 16 sizes and a path.
 const LARGEST: usize = 16 << 10;
+
+/// A message that is begun has to come to its end within this time.
+const UNFINISHED: Duration = Duration::from_secs(10);
 
 /// A connected client.
 #[derive(Debug)]
@@ -36,7 +41,14 @@ pub(super) struct ReadHalf {
 impl socket::ReadHalf for ReadHalf {
     async fn read(&mut self, buffer: &mut [u8]) -> zlink::Result<ReadResult> {
         loop {
-            self.stream.readable().await?;
+            let readable = self.stream.readable();
+            if self.pending == 0 {
+                readable.await?;
+            } else {
+                // Whoever begins a message has it: he has only to write it.
+                let unfinished = |_| zlink::Error::BufferOverflow;
+                timeout(UNFINISHED, readable).await.map_err(unfinished)??;
+            }
             match self.stream.try_read(buffer) {
                 Ok(read) => {
                     let whole = read > 0 && buffer[read - 1] == b'\0';

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::check::Capability;
+use crate::control::Counts;
 use crate::sense::gpu::Xids;
 
 /// Facts about this daemon on this host.
@@ -14,4 +15,6 @@ pub struct About {
     pub guardian: Option<u32>,
     /// Errors that NVIDIA's driver reports, counted as they come.
     pub xids: Option<Arc<Xids>>,
+    /// What is counted at the control socket.
+    pub control: Arc<Counts>,
 }

@@ -48,27 +48,35 @@ pub(super) enum News {
 /// The thread, and the way to it.
 pub(super) struct Server {
     keeper: Sender<News>,
+    shared: Arc<Shared>,
     /// Where it listens: the port is the kernel's choice where 0 was asked for.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests connect to a port of the kernel's choice"))]
-    address: SocketAddr,
+    address: Option<SocketAddr>,
 }
 
 impl Server {
-    /// Takes the address and starts the thread.
-    pub(super) fn start(address: SocketAddr, state: State) -> Result<Self, ReportError> {
-        let listen = |error| ReportError::Listen { address, error };
-        let listener = TcpListener::bind(address).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+    /// Takes the address, if there is to be one, and starts the thread: what it keeps is shown on the control socket as well.
+    pub(super) fn start(address: Option<SocketAddr>, state: State) -> Result<Self, ReportError> {
+        let listener = address.map(bind).transpose()?;
         let (keeper, news) = channel(WAITING);
         let thread = |error| ReportError::Thread { name: "HTTP", error };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(thread)?;
+        let shared = Arc::new(Shared::new(state));
+        let address = listener.as_ref().map(|(_, address)| *address);
+        let serving = serve(listener.map(|(listener, _)| listener), news, Arc::clone(&shared));
         thread::Builder::new()
             .name("plimsoll-http".into())
-            .spawn(move || runtime.block_on(serve(listener, news, Arc::new(Shared::new(state)))))
+            .spawn(move || runtime.block_on(serving))
             .map_err(thread)?;
-        tracing::info!(%address, "listening for HTTP");
-        Ok(Self { keeper, address })
+        if let Some(address) = address {
+            tracing::info!(%address, "listening for HTTP");
+        }
+        Ok(Self { keeper, shared, address })
+    }
+
+    /// What it keeps.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Shows this from now on. A keeper that is behind will show what comes later.
@@ -77,8 +85,16 @@ impl Server {
     }
 }
 
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ReportError> {
+    let listen = |error| ReportError::Listen { address, error };
+    let listener = TcpListener::bind(address).map_err(listen)?;
+    listener.set_nonblocking(true).map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    Ok((listener, address))
+}
+
 /// Until the reporter is gone.
-async fn serve(listener: TcpListener, mut news: Receiver<News>, shared: Arc<Shared>) {
+async fn serve(listener: Option<TcpListener>, mut news: Receiver<News>, shared: Arc<Shared>) {
     let routes = routes(Arc::clone(&shared));
     let keep = async {
         while let Some(news) = news.recv().await {
@@ -88,11 +104,14 @@ async fn serve(listener: TcpListener, mut news: Receiver<News>, shared: Arc<Shar
             }
         }
     };
+    let Some(listener) = listener else { return keep.await };
     let answer = async { axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await };
+    tokio::pin!(keep);
     tokio::select! {
-        () = keep => {}
-        ended = answer => tracing::error!(error = ?ended.err(), "HTTP has ended; metrics and status are gone"),
+        () = &mut keep => return,
+        ended = answer => tracing::error!(error = ?ended.err(), "HTTP has ended; metrics and status are gone from it"),
     }
+    keep.await;
 }
 
 fn routes(shared: Arc<Shared>) -> Router {

@@ -25,7 +25,7 @@ use plimsoll_policy::units::{Monotonic, Span};
 
 pub use self::about::About;
 pub use self::client::{ClientError, status};
-use self::http::{News, Server};
+use self::http::{News, Server, Shared};
 use self::journal::Journal;
 #[cfg(test)]
 pub(crate) use self::journal::journal_by_hand;
@@ -33,6 +33,7 @@ pub use self::journal::journal_files;
 pub use self::screen::render;
 use self::state::State;
 pub(crate) use self::state::result;
+use self::status::Status;
 
 /// How long the end waits for the journal to take what is left. A disk that hangs must not keep the machine from
 /// being released.
@@ -78,9 +79,21 @@ pub enum ReportError {
     },
 }
 
+/// Everything that is shown, for those who ask for it in another way than HTTP.
+#[derive(Clone, Debug)]
+pub struct Showing(Arc<Shared>);
+
+impl Showing {
+    /// The daemon as it is now. Waits while a scrape is served.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::from(&*self.0.lock())
+    }
+}
+
 /// Takes records and has threads of its own for what can block.
 pub struct Reporter {
-    server: Option<Server>,
+    server: Server,
     journal: Option<Journal>,
 }
 
@@ -92,8 +105,14 @@ impl Reporter {
     pub fn start(config: &Config, about: About) -> Result<Self, ReportError> {
         let journal = Journal::start(config)?;
         let state = State::new(config, about, journal.as_ref().map(Journal::counts));
-        let server = config.daemon.listen.map(|address| Server::start(address, state)).transpose()?;
+        let server = Server::start(config.daemon.listen, state)?;
         Ok(Self { server, journal })
+    }
+
+    /// What is kept for those who ask.
+    #[must_use]
+    pub fn showing(&self) -> Showing {
+        Showing(Arc::clone(self.server.shared()))
     }
 
     /// Whether the pass that begins now shall keep a copy of the state before it, for its [`Record`].
@@ -108,16 +127,12 @@ impl Reporter {
         if let Some(journal) = &mut self.journal {
             journal.write(Arc::clone(&record));
         }
-        if let Some(server) = &self.server {
-            server.show(News::Pass(record));
-        }
+        self.server.show(News::Pass(record));
     }
 
     /// Hands over the reclaim stalls that eBPF counted, by cgroup id. Every few seconds is enough.
     pub fn stalls(&self, stalls: BTreeMap<u64, Histogram>) {
-        if let Some(server) = &self.server {
-            server.show(News::Stalls(stalls));
-        }
+        self.server.show(News::Stalls(stalls));
     }
 
     /// Ends: the journal gets a moment to take what is left. The server ends with the process.

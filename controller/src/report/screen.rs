@@ -30,7 +30,9 @@ fn write(status: &Status, out: &mut String) -> std::fmt::Result {
 }
 
 fn head(status: &Status, out: &mut String) -> std::fmt::Result {
+    let paused = |seconds| format!("paused for another {}: nothing is done", duration(seconds));
     let mode = match &status.dry_run {
+        _ if let Some(seconds) = status.paused_seconds => paused(seconds),
         dry if dry.is_whole() => "dry run: nothing is touched".into(),
         dry if dry.is_off() => "protecting".into(),
         dry => format!("protecting, but dry run of {dry}"),

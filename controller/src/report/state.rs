@@ -110,6 +110,12 @@ impl State {
         self.last.as_ref().is_some_and(|(at, _)| at.elapsed() < self.calm * 10 + Duration::from_secs(2))
     }
 
+    /// What was left of a pause at the last pass.
+    pub(super) fn paused_seconds(&self) -> Option<f64> {
+        let (_, record) = self.last.as_ref()?;
+        record.plan.paused.map(|until| until.since(record.sample.at).as_secs_f64())
+    }
+
     fn tier(&self) -> Option<Tier> {
         self.last.as_ref().map(|(_, record)| record.assessment.tier)
     }

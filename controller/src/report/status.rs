@@ -21,6 +21,9 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// What is decided without being done: true, false, or rungs.
     pub dry_run: DryRun,
+    /// Until the end of a pause, in which nothing is done at all; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_seconds: Option<f64>,
     /// Process that releases everything if the daemon dies.
     pub guardian_pid: Option<u32>,
     /// The host's memory; absent before the first pass.
@@ -160,6 +163,7 @@ impl From<&State> for Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: state.started.elapsed().as_secs_f64(),
             dry_run: state.dry_run.clone(),
+            paused_seconds: state.paused_seconds(),
             guardian_pid: state.about.guardian,
             host: state.last.as_ref().map(|(at, record)| host(at.elapsed().as_secs_f64(), record)),
             workloads: state.last.as_ref().map(|(_, record)| workloads(record)).unwrap_or_default(),

@@ -16,7 +16,7 @@ use crate::act::worker::Workers;
 use crate::act::{Actor, protect};
 use crate::ask::{Asker, Told, Ways, watch};
 use crate::check::{self, Capability, Host, HostPaths};
-use crate::control::{self, Asked, Listening};
+use crate::control::{self, Asked, Control, Counts, Listening, Sessions};
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
@@ -74,8 +74,13 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     senses.watch_gpus(gpus);
     let psi = arm_host_psi(&senses, &reaction);
     let hooks = probes.as_ref().map_or_else(Vec::new, |probes| check::hooks(probes.hooks()));
-    let capabilities = host.with(hooks).capabilities().to_vec();
-    let about = About { capabilities, guardian: Some(guardian.id()), xids: Some(xids) };
+    let counts = Arc::new(Counts::default());
+    let about = About {
+        capabilities: host.with(hooks).capabilities().to_vec(),
+        guardian: Some(guardian.id()),
+        control: Arc::clone(&counts),
+        xids: Some(xids),
+    };
     let reporter = Reporter::start(config, about)?;
     let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
     let mut oom = orders_oom(config).then(|| OomOrder::new(&ledger));
@@ -96,9 +101,10 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let discovered = start_discovery(config, own, Arc::clone(&oom))
         .map_err(io_error("can't start the discovery thread"))?;
     let (desk, asked) = control::desk();
-    let root = Path::new(&config.daemon.cgroup_root);
+    let sessions = Arc::new(Sessions::new(ways.clone()));
+    let shared = Control::new(config, desk, node.herald().listen(), sessions, counts, node.showing());
     let path = control::path(&config.daemon);
-    let control = path.map(|path| control::listen(&path, desk, root)).transpose()?;
+    let control = path.map(|path| control::listen(&path, shared)).transpose()?;
     let listening = listen_to_watchers(config, &ways);
     tracing::info!(workloads = node.workloads(), "watching");
     Ok(Parts { node, inbox, discovered, asked, ways, told, control, listening, minimum, oom })

@@ -73,20 +73,28 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(io_error("can't start the runtime"))?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let Parts { mut node, inbox, discovered, asked, ways, told, control, listening, minimum, oom } =
             build::build(config)?;
         let result = watch(&mut node, &inbox, discovered, asked, (ways, told)).await;
         // No order is told after this, so what is released stays released.
         oom.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let herald = node.herald();
         let asker = node.shut_down();
         // Clients are asked over the control socket, so that ends last.
         asker.farewell().await;
+        herald.stop();
         drop((control, listening));
         drop(minimum);
         result
-    })
+    });
+    // Somebody may have a large journal read to him: nobody waits for that.
+    runtime.shutdown_timeout(FAREWELL);
+    result
 }
+
+/// What is on its way to clients has so long to get there.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Passes closer together than this see nothing new: PSI and `memory.events` notify every 10 ms at most.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -20,12 +20,12 @@ use super::supervisor::Passed;
 use crate::act::Actor;
 use crate::act::mail::{Inbox, Message};
 use crate::ask::{Asker, Told};
-use crate::control::Asked;
+use crate::control::{Asked, Herald};
 use crate::guardian;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
 use crate::memory::Keeper;
-use crate::report::{Record, Reporter};
+use crate::report::{Record, Reporter, Showing};
 use crate::sense::cgroup::Cgroup;
 use crate::sense::clock::now;
 use crate::sense::discover::Discovery;
@@ -49,9 +49,11 @@ pub(super) struct Node {
     keeper: Option<Keeper>,
     news: News,
     callers: Callers,
+    herald: Herald,
     refused: Vec<String>,
     dropped: u64,
     tier: Tier,
+    paused: Option<Monotonic>,
     rungs: BTreeMap<WorkloadId, Rung>,
     /// Number of the newest action that was only talked about.
     talked: u64,
@@ -91,9 +93,11 @@ impl Node {
             keeper: None,
             news: News::default(),
             callers: Callers::default(),
+            herald: Herald::default(),
             refused: Vec::new(),
             dropped: 0,
             tier: Tier::Normal,
+            paused: None,
             rungs: BTreeMap::new(),
             talked: 0,
             held_off: BTreeMap::new(),
@@ -106,6 +110,16 @@ impl Node {
     pub(super) fn remember(&mut self, (keeper, state): (Keeper, State)) {
         self.state = state;
         self.keeper = Some(keeper);
+    }
+
+    /// Who tells clients how it stands.
+    pub(super) fn herald(&self) -> Herald {
+        self.herald.clone()
+    }
+
+    /// What is kept for those who ask.
+    pub(super) fn showing(&self) -> Showing {
+        self.reporter.showing()
     }
 
     /// How many workloads are watched.
@@ -139,6 +153,8 @@ impl Node {
             tracing::warn!(why = new, "not taken as a workload");
         }
         self.refused = refused;
+        let specs = self.senses.tracked().iter().map(|(id, tracked)| (id, &tracked.spec));
+        self.herald.workloads(specs, self.config.protect_priority);
         self.asker.refresh();
         !change.came.is_empty() || !change.went.is_empty()
     }
@@ -231,8 +247,11 @@ impl Node {
         let Pass { state, assessment, plan, findings } =
             step(&self.config, std::mem::take(&mut self.state), &sample);
         self.state = state;
+        // Whoever is answered may look at how it stands.
+        self.herald.pass(&assessment, &plan);
         self.callers.tell(&plan.answers);
         self.say(assessment.tier, &plan);
+        self.say_paused(plan.paused);
         self.complain(&findings);
         if let Some(probes) = &mut self.probes {
             self.gate.hold(&plan.gate, probes, &self.senses, &mut self.actor);
@@ -292,6 +311,18 @@ impl Node {
         }
         self.rungs = plan.workloads.iter().map(|(id, wanted)| (id.clone(), wanted.rung)).collect();
         self.talk(plan);
+    }
+
+    /// Says once that a pause began, lasts longer, or is over.
+    fn say_paused(&mut self, until: Option<Monotonic>) {
+        match until {
+            Some(until) if self.paused != Some(until) => {
+                tracing::warn!(lasts = %until.since(now()), "paused: everything is let go and nothing is done");
+            }
+            None if self.paused.is_some() => tracing::info!("the pause is over"),
+            _ => {}
+        }
+        self.paused = until;
     }
 
     /// Says once what a dry rung would have done, and who is not let go any more.

@@ -16,7 +16,7 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr:
 
 fn server() -> Server {
     let about = About { guardian: Some(7), ..About::default() };
-    Server::start(ANY, State::new(&Config::default(), about, None)).unwrap()
+    Server::start(Some(ANY), State::new(&Config::default(), about, None)).unwrap()
 }
 
 fn record() -> Arc<Record> {
@@ -36,7 +36,7 @@ fn after(host: Host) -> Arc<Record> {
 }
 
 fn get(server: &Server, path: &str) -> String {
-    let mut stream = TcpStream::connect(server.address).unwrap();
+    let mut stream = TcpStream::connect(server.address.unwrap()).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -80,7 +80,7 @@ fn a_control_loop_that_stands_still_is_neither_ready_nor_healthy() {
     if let Some((at, _)) = &mut state.last {
         *at = at.checked_sub(Duration::from_secs(60)).expect("up for a minute");
     }
-    let server = Server::start(ANY, state).unwrap();
+    let server = Server::start(Some(ANY), state).unwrap();
     for path in ["/readyz", "/healthz"] {
         let answer = get(&server, path);
         assert!(
@@ -105,7 +105,7 @@ fn a_scraper_gets_openmetrics() {
 async fn status_arrives_as_it_was_sent() {
     let server = server();
     server.show(News::Pass(record()));
-    let url = format!("http://{}", server.address);
+    let url = format!("http://{}", server.address.unwrap());
     until(|| get(&server, "/readyz").starts_with("HTTP/1.1 200 "));
     let status = client::status(&url).await.unwrap();
     assert_eq!((status.guardian_pid, status.totals.passes), (Some(7), 1));
@@ -123,7 +123,7 @@ fn a_port_in_use_is_named() {
     let first = server();
     let error =
         Server::start(first.address, State::new(&Config::default(), About::default(), None)).err().unwrap();
-    assert_eq!(error.to_string(), format!("cannot listen on {}", first.address));
+    assert_eq!(error.to_string(), format!("cannot listen on {}", first.address.unwrap()));
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.starts_with("Address already in use"), "{source}");
 }

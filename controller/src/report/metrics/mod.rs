@@ -2,6 +2,7 @@
 //! a workload that is gone are gone as well.
 
 mod admission;
+mod control;
 mod daemon;
 mod gpus;
 mod host;
@@ -33,8 +34,14 @@ struct Family {
 }
 
 /// All metrics, in the order of the page.
-const ALL: [&[Family]; 5] =
-    [host::FAMILIES, gpus::FAMILIES, workloads::FAMILIES, admission::FAMILIES, daemon::FAMILIES];
+const ALL: [&[Family]; 6] = [
+    host::FAMILIES,
+    gpus::FAMILIES,
+    workloads::FAMILIES,
+    admission::FAMILIES,
+    control::FAMILIES,
+    daemon::FAMILIES,
+];
 
 /// All of it as text.
 pub(super) fn text(shared: &Arc<Shared>) -> Result<String, fmt::Error> {

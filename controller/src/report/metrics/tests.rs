@@ -124,7 +124,7 @@ trait Names {
     fn concat_names(&self) -> Vec<String>;
 }
 
-impl Names for [&[Family]; 5] {
+impl<const N: usize> Names for [&[Family]; N] {
     fn concat_names(&self) -> Vec<String> {
         let suffix = |kind| match kind {
             MetricType::Counter => "_total",

@@ -41,6 +41,7 @@ fn status() -> Status {
         version: "0.1.0".into(),
         uptime_seconds: 3723.0,
         dry_run: DryRun::default(),
+        paused_seconds: None,
         guardian_pid: Some(812),
         host: Some(HostStatus {
             age_seconds: 0.02,
@@ -88,6 +89,12 @@ missing    swap: none
 fn it_reads_well() {
     let text = render(&status());
     assert_eq!(text, EXPECTED, "\n{text}");
+}
+
+#[test]
+fn a_pause_comes_before_everything() {
+    let text = render(&Status { paused_seconds: Some(125.0), ..status() });
+    assert!(text.contains("paused for another 2m 5s: nothing is done, up "), "{text}");
 }
 
 #[test]

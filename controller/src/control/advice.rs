@@ -1,0 +1,109 @@
+//! What to do after a CUDA call failed: try again, wait for whoever is asked for memory, or do without the GPU.
+
+use std::time::Duration;
+
+use plimsoll_policy::concession::Level;
+use plimsoll_policy::gpu::GpuId;
+use plimsoll_policy::plan::Tier;
+use serde::Serialize;
+
+use super::conditions::{Conditions, Doing};
+use super::counts::CudaError;
+use super::programs::CudaFailure;
+
+/// Where a resource is short and nobody in particular is asked, it is worth to look again after this.
+const A_MOMENT: Duration = Duration::from_secs(1);
+/// Whoever is asked has longer, but memory may be there before he is done.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The reply to `ReportCudaError`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Advice {
+    advice: &'static str,
+    wait_milliseconds: u64,
+}
+
+impl Advice {
+    const RETRY: Self = Self { advice: "retry", wait_milliseconds: 0 };
+    const FALLBACK: Self = Self { advice: "fallback", wait_milliseconds: 0 };
+
+    fn wait(span: Duration) -> Self {
+        let wait_milliseconds = u64::try_from(span.min(LONGEST).as_millis()).unwrap_or(u64::MAX);
+        Self { advice: "wait", wait_milliseconds }
+    }
+
+    /// As it stands now, after the pass that took note of the failure.
+    pub(super) fn on(failure: &CudaFailure, how: &Conditions) -> Self {
+        let tier = tier(failure.gpu.as_ref(), how);
+        match (failure.kind, tier) {
+            _ if failure.hopeless => Self::FALLBACK,
+            (CudaError::Sticky, _) | (CudaError::OutOfMemory, Tier::Emergency) => Self::FALLBACK,
+            (CudaError::Other, _) => Self::RETRY,
+            (CudaError::OutOfMemory, tier) => match asked(failure.gpu.as_ref(), how) {
+                Some(doing) => Self::wait(doing.deadline.into()),
+                None if tier >= Tier::Critical => Self::wait(A_MOMENT),
+                None => Self::RETRY,
+            },
+        }
+    }
+}
+
+/// Of the GPU; of the shortest resource where it is not known which one it was.
+fn tier(gpu: Option<&GpuId>, how: &Conditions) -> Tier {
+    match gpu.and_then(|gpu| how.gpus.get(gpu)) {
+        Some(tier) => *tier,
+        // Unified memory is the host's.
+        None => how.gpus.values().copied().max().unwrap_or(how.host),
+    }
+}
+
+/// Somebody who is being asked for memory of that GPU, or of any where it is not known which one it was.
+fn asked<'a>(gpu: Option<&GpuId>, how: &'a Conditions) -> Option<&'a Doing> {
+    let concerns = |doing: &Doing| gpu.is_none_or(|gpu| doing.gpus.is_empty() || doing.gpus.contains(gpu));
+    how.doing.values().find(|doing| doing.level > Level::Nothing && concerns(doing))
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_policy::sample::{Rung, WorkloadId};
+    use plimsoll_policy::units::Span;
+
+    use super::*;
+
+    #[test]
+    fn the_advice_follows_from_how_it_stands() {
+        let asked = Doing {
+            rung: Rung::Offload,
+            level: Level::Unload,
+            gpus: vec!["a".into()],
+            deadline: Span::secs(5),
+        };
+        let id = WorkloadId { path: "m".into(), inode: 1 };
+        let gpus = |tier| [("a".into(), tier), ("b".into(), Tier::Normal)].into();
+        let how = |tier| Conditions { gpus: gpus(tier), ..Conditions::default() };
+        let making = Conditions { doing: [(id, asked)].into(), ..how(Tier::Critical) };
+        let failure = |gpu: Option<&str>, kind, hopeless| CudaFailure {
+            gpu: gpu.map(Into::into),
+            error: String::new(),
+            kind,
+            hopeless,
+        };
+        use CudaError::{Other, OutOfMemory, Sticky};
+        for (failure, how, advice, wait) in [
+            (failure(Some("a"), OutOfMemory, false), &how(Tier::Elevated), "retry", 0),
+            (failure(Some("a"), OutOfMemory, false), &how(Tier::Critical), "wait", 1000),
+            (failure(None, OutOfMemory, false), &how(Tier::Critical), "wait", 1000),
+            (failure(Some("b"), OutOfMemory, false), &how(Tier::Critical), "retry", 0),
+            (failure(Some("a"), OutOfMemory, false), &making, "wait", 5000),
+            (failure(Some("b"), OutOfMemory, false), &making, "retry", 0),
+            (failure(Some("a"), OutOfMemory, false), &how(Tier::Emergency), "fallback", 0),
+            (failure(Some("a"), OutOfMemory, true), &making, "fallback", 0),
+            (failure(Some("a"), Sticky, true), &how(Tier::Normal), "fallback", 0),
+            (failure(Some("a"), Other, false), &making, "retry", 0),
+        ] {
+            let expected = Advice { advice, wait_milliseconds: wait };
+            assert_eq!(Advice::on(&failure, how), expected, "{failure:?}");
+        }
+    }
+}
