@@ -158,6 +158,34 @@ class Served(ServiceCase):
         self.assertEqual([plain(), *stream(), *asyncio.run(all_async())], [1, 1, 1, 1])
         self.assertEqual(inside(), 0)
 
+    def test_what_is_so_is_not_done_again(self) -> None:
+        client, done = self.client(), []
+        client.on_offload(lambda request: done.append("offload"))
+        client.on_unload(lambda request: done.append("unload"))
+        client.on_restore(lambda request: done.append("restore"))
+        self.service.registered()
+        for level in ("restore", "unload", "unload", "offload", "restore", "restore", "offload", "unload", "restore"):
+            self.assertEqual(self.service.asked(level)["outcome"], "done")
+        self.assertEqual(done, ["unload", "restore", "offload", "unload", "restore"])
+
+    def test_what_was_withdrawn_half_way_is_not_called_done(self) -> None:
+        client = self.client()
+        client.on_unload(lambda request: 1)
+        loaded: list[int] = []
+
+        @client.on_restore
+        def first(request: Request) -> None:
+            self.service.notify(kind="withdrawn", withdrawn=request.id)
+            self.until(lambda: request.withdrawn)
+
+        client.on_restore(lambda request: loaded.append(1))
+        self.service.registered()
+        self.service.asked("unload")
+        answer = self.service.asked("restore")
+        self.assertEqual((answer["outcome"], loaded, client.given_up), ("partial", [], "unload"))
+        with self.assertRaises(Unloaded), client.inflight("raise"):
+            self.fail("it went in")
+
 
 class Ladders(ServiceCase):
     def test_steps_are_taken_in_order_until_enough_has_come_back(self) -> None:

@@ -64,7 +64,8 @@ class Base:
                 deliver=self._deliver,
                 lost=self._lost,
                 inside=lambda: self._gate.inside,
-                busy=lambda: self._desk.busy,
+                # While the model is gone the controller has to know this session, or nobody would restore it.
+                busy=lambda: self._desk.busy or self._desk.given_up is not None,
             )
         _clients.add(self)
 
@@ -210,7 +211,8 @@ class Base:
         return self._telling(callback, "thrash", priority)
 
     def on_shutdown(self, callback: Callable[[Shutdown], object], /, *, priority: int = 0) -> Any:
-        """``callback(shutdown)``: this workload will be ended, or the controller stops."""
+        """``callback(shutdown)``: the controller stops, and guards the machine no more, or this workload will be
+        ended."""
         return self._telling(callback, "shutdown", priority)
 
     def _telling(self, callback: L, kind: NoticeKind, priority: int) -> L:

@@ -55,6 +55,7 @@ class Desk:
         self._idle = idle
         #: What was given up: ``offload``, ``unload``, or None where everything is there.
         self.given_up: Optional[Level] = None
+        self._whole = True
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -145,9 +146,20 @@ class Desk:
         entries = self._registry.asked(request.level)
         if not entries:
             return Outcome("refused", message=f"nothing is registered for {request.level}")
+        if self._stands(request.level):
+            # A controller that was restarted asks for what is so. A model that is there must not be loaded a second
+            # time.
+            entries = [entry for entry in entries if not entry.exclusive]
         if any(entry.exclusive for entry in entries):
             return self._alone(asked, entries)
-        return self._perform(asked, entries)
+        return self._perform(asked, entries) if entries else Outcome("done", Freed())
+
+    def _stands(self, level: Level) -> bool:
+        """Whether all is as this level wants it, or more than that is given up."""
+        if level == "restore":
+            return self.given_up is None
+        deeper = {"offload": ("offload", "unload"), "unload": ("unload",)}.get(level, ())
+        return self._whole and self.given_up in deeper
 
     def _alone(self, asked: _Asked, entries: Sequence[Registered]) -> Outcome:
         """With nobody inside. The door is open again afterwards if the model can serve."""
@@ -180,7 +192,7 @@ class Desk:
             return before
         if outcome.outcome not in ("done", "partial"):
             return before
-        self.given_up = level
+        self.given_up, self._whole = level, outcome.outcome == "done"
         return None if all(entry.serves for entry in entries) else level
 
     def _perform(self, asked: _Asked, entries: Sequence[Registered]) -> Outcome:
@@ -189,6 +201,7 @@ class Desk:
         tally = _Tally()
         for entry in entries:
             if not self._one(asked, entry, request, tally):
+                tally.failed.append(f"{name_of(entry.callback)} was not begun")
                 break
         if tally.succeeded:
             done = {entry.callback for entry in entries}
@@ -273,8 +286,6 @@ class _Tally:
             return Outcome("refused", self.freed, message)
         if message is not None:
             return Outcome("partial", self.freed, message)
-        if not self.succeeded:
-            return Outcome("failed", message="withdrawn before anything was done")
         return Outcome("done", self.freed)
 
 

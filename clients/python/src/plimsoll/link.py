@@ -213,14 +213,15 @@ class Link:
                 self._lost()
 
     def _listen(self, connection: Connection, offered: Parameters, backoff: Backoff, bell: Bell) -> None:
-        reported, next_report = 0, 0.0
+        reported: Optional[int] = None
+        next_report = 0.0
         self._take(connection.waiting())
         while not self.closed:
             now = time.monotonic()
-            if now >= next_report and (self._inside() != reported or self._dirty):
+            if offered["gated"] and now >= next_report and (self._inside() != reported or self._dirty):
                 self._dirty = False
                 reported, next_report = self._report(), now + REPORT_SECONDS
-            pause = max(0.0, next_report - now) if self._dirty else None
+            pause = max(0.0, next_report - now) if self._dirty and offered["gated"] else None
             watched: list[Any] = [connection, bell]
             readable = select.select(watched, [], [], pause)[0]
             if bell in readable:

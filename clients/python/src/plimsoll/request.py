@@ -36,8 +36,8 @@ class Freed:
         return self.host if resource == "host" else self.gpus.get(resource.removeprefix("gpu:"), 0)
 
     def parameters(self) -> dict[str, Any]:
-        """As the interface's ``Gains``."""
-        return {"host": self.host, "gpus": dict(self.gpus)}
+        """As the interface's ``Gains``, in which memory moves to the host only."""
+        return {"host": self.host, "gpus": {gpu: max(0, freed) for gpu, freed in self.gpus.items()}}
 
     @staticmethod
     def from_answer(answer: object) -> Optional[Freed]:
