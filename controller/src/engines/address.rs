@@ -110,3 +110,38 @@ fn unreachable(error: &std::io::Error) -> Problem {
 fn forbidden(ip: IpAddr) -> Problem {
     Problem::Misconfigured(format!("`url` leads to {ip}, which is neither loopback nor in `ask.addresses`"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_url_is_too_strange(url in "(http://|unix:)?[\\[\\]:/a-z0-9.@#%]{0,40}") {
+            if let Ok(address) = Address::parse(&url, &[]) {
+                let _ = address.host();
+            }
+        }
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let parts = |url: &str| Address::parse(url, &[]).map(|address| (address.host(), address.prefix));
+        let is = |host: &str, prefix: &str| Ok((host.to_owned(), prefix.to_owned()));
+        assert_eq!(parts("http://127.0.0.1:8000"), is("127.0.0.1:8000", ""));
+        assert_eq!(parts("http://[::1]:80/a/b/"), is("[::1]:80", "/a/b"));
+        assert_eq!(parts("unix:/run/x.sock"), is("localhost", ""));
+        assert!(parts("https://127.0.0.1:8000").is_err() && parts("http://host").is_err());
+    }
+
+    #[test]
+    fn only_loopback_is_allowed_by_itself() {
+        let allowed = |allow: &[&str], ip: &str| {
+            let allow: Vec<Network> = allow.iter().map(|net| net.parse().unwrap()).collect();
+            Address::parse("http://h:1", &allow).unwrap().allowed(ip.parse().unwrap())
+        };
+        assert!(allowed(&[], "127.8.8.8") && allowed(&[], "::1") && allowed(&[], "::ffff:127.0.0.1"));
+        assert!(!allowed(&[], "10.0.0.1") && !allowed(&[], "0.0.0.0") && !allowed(&[], "169.254.169.254"));
+        assert!(allowed(&["10.0.0.0/8"], "10.0.0.1") && allowed(&["10.0.0.0/8"], "::ffff:10.0.0.1"));
+    }
+}

@@ -65,6 +65,13 @@ mod tests {
         assert_eq!(sum("x{a=\"b\"} many\n", "x"), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in "(v|[a-z{}\"=, .0-9NaInf+-]|\n){0,200}") {
+            let _ = (requests(&text, &["v", "vv"]), hot(&text, "v", "a"));
+        }
+    }
+
     #[test]
     fn the_hot_label_is_found() {
         assert_eq!(hot(TEXT, "vllm:engine_sleep_state", "sleep_state"), Some("discard_all"));

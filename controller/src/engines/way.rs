@@ -218,11 +218,15 @@ impl<E: Engine> EngineWay<E> {
     }
 
     async fn restore(&self, by: Instant) -> Result<Answered, WayError> {
+        let probed = self.engine.probe(by.min(Instant::now() + PROBE)).await?;
         let released = self.held().released.map(|(_, release)| release);
+        // What a predecessor of ours released it has also closed.
+        let inherited = released.is_none() && matches!(probed.state, State::Released(_) | State::Partial);
+        let closed = self.held().closed || inherited && probed.can.door == Door::Gate;
         self.held().state = State::Restoring;
         let restored = async {
             self.engine.restore(released, by).await?;
-            if self.held().closed {
+            if closed {
                 self.open(by).await?;
             }
             self.engine.smoke(by).await
