@@ -14,7 +14,7 @@ use super::http::{Client, Problem};
 use crate::ask::way::{Answered, Answering, Asking, Way, WayError};
 
 /// How long finding out may take, of all calls together.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(1800);
 
 /// A way that does not know yet where it leads.
 #[derive(Debug)]

@@ -194,7 +194,10 @@ impl Client {
     }
 
     async fn request(&self, ask: &Ask) -> Result<Request<Full<Bytes>>, Problem> {
-        let target = format!("{}{}", self.address.prefix, ask.path);
+        let target = match format!("{}{}", self.address.prefix, ask.path) {
+            nothing if nothing.is_empty() => "/".to_owned(),
+            target => target,
+        };
         let mut request =
             Request::builder().method(&ask.method).uri(target).header(HOST, self.address.host());
         if let (Some(file), Auth::Bearer | Auth::Basic) = (&self.secret, self.auth) {

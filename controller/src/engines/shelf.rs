@@ -130,9 +130,12 @@ impl<S: Shelf> Shelved<S> {
         }
     }
 
+    /// An empty shelf is away only if it was us who emptied it: engines unload what has been idle by themselves, and nobody wants
+    /// that back.
     fn state(&self, ours: &[Resident]) -> State {
         let is_there = |model: &&String| ours.iter().any(|resident| self.shelf.means(model, resident));
         match ours {
+            [] if self.moved().away.is_empty() => State::Active,
             [] => State::Released(Some(Level::Unload)),
             [..] if self.models.iter().filter(is_there).count() < self.models.len() => State::Partial,
             [..] => State::Active,

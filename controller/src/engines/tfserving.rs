@@ -93,11 +93,13 @@ impl Engine for Tfserving {
     }
 
     async fn probe(&self, by: Instant) -> Result<Probed, WayError> {
-        let (resident, serving) = self.models(by).await?;
-        let state = match (resident, serving) {
-            (0, _) => State::Released(Some(Level::Unload)),
-            (_, serving) if serving == self.models.len() => State::Active,
-            _ => State::Partial,
+        let serving = self.models(by).await?.1;
+        let kept = kept(&self.file);
+        let released = tokio::task::spawn_blocking(move || kept.exists()).await.unwrap_or_default();
+        let state = match serving {
+            _ if released => State::Released(Some(Level::Unload)),
+            serving if serving == self.models.len() => State::Active,
+            _ => State::Unknown,
         };
         let can = Capabilities {
             requests: Requests::Finished,

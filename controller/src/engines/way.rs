@@ -12,7 +12,7 @@ use super::{Door, Engine, Estimate, Gate, Probed, Release, Request, Requests, St
 use crate::ask::way::{Answered, Answering, Asking, Way, WayError};
 
 /// How long a probe may take: engines answer these calls from memory.
-const PROBE: Duration = Duration::from_secs(2);
+const PROBE: Duration = Duration::from_millis(1800);
 
 /// How often an engine that drains is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -30,8 +30,8 @@ struct Held {
     answered: Option<(u64, Answered)>,
     /// How long each level took the last time.
     took: BTreeMap<Level, Duration>,
-    /// What was last said to be missing, so that it is logged once.
-    missing: Option<String>,
+    /// What was last complained of, so that it is logged once.
+    complaint: Option<String>,
 }
 
 /// The [`Way`] to any engine.
@@ -68,11 +68,12 @@ impl<E: Engine> EngineWay<E> {
 
     async fn look(&self) -> Result<Offer, WayError> {
         let by = Instant::now() + PROBE;
-        let probed = self.engine.probe(by).await?;
+        let probed =
+            self.engine.probe(by).await.inspect_err(|error| self.complain(Some(error.to_string())))?;
+        self.complain(probed.can.missing.clone());
         self.let_in(&probed, by).await?;
-        self.note(&probed);
         let mut held = self.held();
-        if let State::Active = probed.state {
+        if probed.state == State::Active {
             // Somebody else restored it, or the next request did.
             held.released = None;
         }
@@ -85,41 +86,39 @@ impl<E: Engine> EngineWay<E> {
             {
                 Err(WayError::Misconfigured(format!("{}: {why}", self.engine.kind())))
             }
-            _ => Ok(Offer {
-                levels,
-                level,
-                inflight: probed.inflight,
-                busy: None,
-                gated: probed.can.door != Door::None,
-            }),
+            _ => {
+                let gated = probed.can.door != Door::None;
+                Ok(Offer { levels, level, inflight: probed.inflight, busy: None, gated })
+            }
         }
     }
 
-    /// A drain whose asker went away leaves requests held off: nobody else would let them in.
+    /// A drain or a release whose asker went away leaves requests held off: nobody else would let them in.
     async fn let_in(&self, probed: &Probed, by: Instant) -> Result<(), WayError> {
-        let forgotten = {
-            let held = self.held();
-            held.closed
-                && held.released.is_none()
-                && !matches!(probed.state, State::Released(_) | State::Partial)
+        let serves = match probed.state {
+            State::Active | State::Draining => true,
+            State::Unknown => self.held().released.is_none(),
+            _ => false,
         };
+        let forgotten = serves && self.held().closed;
         if forgotten { self.open(by).await } else { Ok(()) }
+    }
+
+    /// Whoever looks at the log has to learn why an engine offers less than it could, and learn it once.
+    fn complain(&self, complaint: Option<String>) {
+        let mut held = self.held();
+        if held.complaint != complaint {
+            held.complaint.clone_from(&complaint);
+            if let Some(why) = &complaint {
+                tracing::warn!(engine = self.engine.kind(), %why, "an engine offers less than it could");
+            }
+        }
     }
 
     async fn open(&self, by: Instant) -> Result<(), WayError> {
         self.engine.gate(Gate::Open, by).await?;
         self.held().closed = false;
         Ok(())
-    }
-
-    fn note(&self, probed: &Probed) {
-        let mut held = self.held();
-        if held.missing != probed.can.missing {
-            held.missing.clone_from(&probed.can.missing);
-            if let Some(why) = &probed.can.missing {
-                tracing::warn!(engine = self.engine.kind(), %why, "an engine offers less than it could");
-            }
-        }
     }
 
     async fn answer(&self, asking: &Asking) -> Result<Answered, WayError> {
@@ -129,20 +128,17 @@ impl<E: Engine> EngineWay<E> {
             return Ok(answered.clone());
         }
         let begun = Instant::now();
-        let by = begun + asking.deadline;
+        // What is left at the end is for letting requests in again.
+        let by = begun + asking.deadline - LOOK.min(asking.deadline / 10);
         let done = match asking.level {
             Level::Nothing => self.restore(by).await,
             level => self.give(level, asking, by).await,
         };
+        let answered = done?;
         let mut held = self.held();
-        match done {
-            Ok(answered) => {
-                held.answered = Some((asking.number, answered.clone()));
-                held.took.insert(asking.level, begun.elapsed());
-                Ok(answered)
-            }
-            Err(error) => Err(error),
-        }
+        held.answered = Some((asking.number, answered.clone()));
+        held.took.insert(asking.level, begun.elapsed());
+        Ok(answered)
     }
 
     async fn give(&self, level: Level, asking: &Asking, by: Instant) -> Result<Answered, WayError> {

@@ -2,6 +2,7 @@
 //!
 //! What is expected: the error that says what happened, within the deadline, and nothing released that is not released. What a
 //! server only says proves nothing; that is left to the meters, and shown here by those that free nothing.
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 mod faults;
 mod others;

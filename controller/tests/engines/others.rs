@@ -27,9 +27,9 @@ impl Plain {
     fn set(&mut self, released: bool) -> Reply {
         self.released = released;
         if released {
-            self.world.free()
+            self.world.free();
         } else {
-            self.world.bytes = FULL
+            self.world.bytes = FULL;
         }
         Reply::ok(&json!({}))
     }

@@ -48,9 +48,11 @@ async fn an_engine_that_was_released_before_we_started_is_restored() {
             continue;
         }
         let successor = engines::way(&at, &Ask::default()).unwrap();
-        // One without a metric says that it sleeps, and not how deep.
         let level = successor.offer().await.unwrap().level;
-        assert!(level.is_some_and(|level| level >= Level::Offload), "{}: {level:?}", entry.kind);
+        // One without a metric says that it sleeps, and not how deep; an empty shelf may have been empty ever since.
+        let shelf = !matches!(entry.kind.name(), "vllm" | "trtllm" | "ray");
+        let away = level.is_some_and(|level| level >= Level::Offload);
+        assert!(away != shelf, "{}: {level:?}", entry.kind);
         ask(&*successor, 2, Level::Nothing, 5000)
             .await
             .unwrap_or_else(|error| panic!("{}: {error}", entry.kind));
@@ -252,5 +254,5 @@ async fn an_engine_on_a_unix_socket_is_asked_the_same() {
     let at =
         EngineAt { kind: EngineKind::Ollama, url: format!("unix:{}", path.display()), ..EngineAt::default() };
     let offer = engines::way(&at, &Ask::default()).unwrap().offer().await.unwrap();
-    assert_eq!(offer.level, Some(Level::Unload));
+    assert_eq!((offer.level, offer.inflight), (Some(Level::Nothing), Some(0)));
 }
