@@ -21,6 +21,18 @@ pub struct Appetite {
     pub failed: Option<Monotonic>,
 }
 
+/// In which way somebody wants more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Claim {
+    /// Its use grows.
+    Grows,
+    /// An allocation failed.
+    Failed,
+    /// A reservation waits.
+    Waits,
+}
+
 /// What counts as growth.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
@@ -65,6 +77,12 @@ impl Appetite {
     /// Whether an allocation failed so lately.
     pub(crate) fn fails(&self, at: Monotonic, within: Span) -> bool {
         self.failed.is_some_and(|failed| at.since(failed) < within)
+    }
+
+    /// Which of both holds, where one does.
+    pub(crate) fn claim(&self, at: Monotonic, within: Span) -> Option<Claim> {
+        let failed = self.fails(at, within).then_some(Claim::Failed);
+        failed.or_else(|| self.grows(at, within).then_some(Claim::Grows))
     }
 
     /// Whether either holds.

@@ -9,6 +9,7 @@ pub use wants::Wants;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::{Answer, Reservation, Waiting};
+use crate::appetite::Claim;
 use crate::assess::forecast::{Forecast, Source};
 use crate::assess::thrashing::ThrashState;
 use crate::concession::{Gains, Level, Wish};
@@ -253,6 +254,13 @@ pub enum Evidence {
         /// Not asked again before this.
         until: Option<Monotonic>,
     },
+    /// Somebody wants more of the resource.
+    Claimed {
+        /// Who.
+        by: WorkloadId,
+        /// How that shows.
+        claim: Claim,
+    },
     /// A fact about a GPU; all others are about the host, or about the workload itself.
     OnGpu {
         /// Which.
@@ -310,6 +318,17 @@ pub struct Wanted {
     /// What was not done instead; only in the pass that took the action, and at most [`Refused::MOST`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refused>,
+}
+
+impl Wanted {
+    /// The GPU that a kill is to make room on; `None` where it is for the host, or no kill.
+    #[must_use]
+    pub fn killed_for(&self) -> Option<&GpuId> {
+        self.evidence.iter().filter(|_| self.kill).find_map(|fact| match fact {
+            Evidence::OnGpu { gpu, .. } => Some(gpu),
+            _ => None,
+        })
+    }
 }
 
 /// The end state that a dry rung stands for.

@@ -150,6 +150,9 @@ pub struct GpuTrack {
     /// Since when the forecast has been that of an emergency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filling: Option<Monotonic>,
+    /// Since when somebody would have to die for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desperate: Option<Monotonic>,
     /// Whether anybody wants more of it.
     pub appetite: Appetite,
     /// Which of the workloads do.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::appetite::Claim;
 use crate::concession::{Gains, Level};
 use crate::gpu::GpuId;
 use crate::plan::{ActResult, Evidence, Expected, Refusal, Refused};
@@ -106,6 +107,11 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "gentler rungs would free {gentler} of the {needed} needed")
         }
         Evidence::Futile { rung } => write!(f, "{rung} did not help"),
+        Evidence::Claimed { by, claim } => match claim {
+            Claim::Grows => write!(f, "{by} takes more and more"),
+            Claim::Failed => write!(f, "an allocation of {by} failed"),
+            Claim::Waits => write!(f, "{by} waits for room"),
+        },
         Evidence::Asked { level } => write!(f, "it is asked for {level}"),
         Evidence::Conceded { level, by, result, freed, claimed, took } => {
             conceded(*level, by, result, f)?;
@@ -265,6 +271,14 @@ mod tests {
         check(flaps, "let go and braked again 3 times within 81.0s: held off for another 290.0s");
         let spent = "braked 12 times within the hour, which is its budget: held off for another 290.0s";
         check(Evidence::Budget { brakes: 12, until }, spent);
+        let by = crate::sample::WorkloadId { path: "a/b".into(), inode: 7 };
+        for (claim, words) in [
+            (Claim::Grows, "a/b#7 takes more and more"),
+            (Claim::Failed, "an allocation of a/b#7 failed"),
+            (Claim::Waits, "a/b#7 waits for room"),
+        ] {
+            check(Evidence::Claimed { by: by.clone(), claim }, words);
+        }
         let fact = Evidence::Used { share, threshold };
         check(fact.on(&"GPU-7".into()), "on gpu:GPU-7: 97.3% used, threshold 95%");
     }

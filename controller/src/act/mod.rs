@@ -157,7 +157,11 @@ impl Actor {
     ) {
         if wanted.kill {
             if !hand.flying.kill {
-                hand.flying.kill = self.reaction.order(Order::Kill(hand.cgroup.id.inode, looks.kill));
+                // That the host has room is no reason to spare one that stands in the way on a GPU. There the second look
+                // has been taken: it had to be that full in several readings.
+                let host = wanted.killed_for().is_none();
+                let look = Look { enough: looks.kill.enough.filter(|_| host), ..looks.kill };
+                hand.flying.kill = self.reaction.order(Order::Kill(hand.cgroup.id.inode, look));
             }
             return;
         }

@@ -4,7 +4,7 @@
 //! justifies trimming. The *brake* target (below what constrained may be left at, with the growth of the next moment)
 //! justifies throttling and freezing. The *survival* target (out of emergency, with room for what the
 //! protected grow while a kill takes effect) alone justifies a kill, and only where everything gentler falls short.
-//! Levels alone kill nobody: a machine that is full but stands still, with nobody protected suffering, is left alone.
+//! Levels alone kill nobody: a machine that is full but stands still, with nobody protected suffering, is left alone. Neither do they on a GPU ([`kill_gpu`]).
 //!
 //! What a workload gives of its own is asked for first ([`wish`]); the brakes are for what that can't bring in time.
 //!
@@ -16,6 +16,7 @@ mod cheapest;
 mod explain;
 mod gate;
 mod kill;
+mod kill_gpu;
 mod ladder;
 mod lease;
 mod leash;
@@ -52,6 +53,7 @@ pub(crate) fn decide(turn: &mut Turn<'_>) -> Plan {
     ladder::raise(turn);
     wish::ask_protected(turn);
     kill::consider(turn);
+    kill_gpu::consider(turn);
     protect::protect(turn);
     gate::arm(turn);
     wanted::plan(turn)

@@ -7,6 +7,7 @@ use super::{leash, wish};
 use crate::assess::observe::positive;
 use crate::assess::{Assessed, Memory, time_for};
 use crate::config::Config;
+use crate::gpu::GpuId;
 use crate::holding::Holding;
 use crate::join::join;
 use crate::plan::{Evidence, Tier};
@@ -195,6 +196,12 @@ impl<'a> Turn<'a> {
     /// The assessment's evidence with more behind it.
     pub(crate) fn because(&self, more: impl IntoIterator<Item = Evidence>) -> Vec<Evidence> {
         self.assessed.report.because.iter().cloned().chain(more).collect()
+    }
+
+    /// What put a GPU into its tier, said of that GPU.
+    pub(crate) fn gpu_because(&self, gpu: &GpuId) -> Option<Evidence> {
+        let seen = self.assessed.report.gpus.get(gpu)?;
+        seen.because.clone().map(|fact| fact.on(gpu))
     }
 
     /// Notes what a newly taken action will bring, and what was not done instead.

@@ -35,7 +35,8 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
 
 fn brake_in_calm(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> bool {
     let raised = wanted.rung >= Rung::Throttle && wanted.rung > case.before.rung(id);
-    case.tier == Tier::Normal && raised && wanted.rung != Rung::Offload && !is_frozen(case, id)
+    let of_host = wanted.rung != Rung::Offload && wanted.killed_for().is_none();
+    case.tier == Tier::Normal && raised && of_host && !is_frozen(case, id)
 }
 
 /// Survival is not bound by the budget.

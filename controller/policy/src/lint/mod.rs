@@ -4,6 +4,7 @@
 //! the decisions: a mistake there must not be made here again. A fatal finding takes the action out of the plan; the workload
 //! keeps what it was on, or is let go where that is no better.
 
+mod gpus;
 mod harmony;
 mod order;
 mod shape;
@@ -102,6 +103,7 @@ pub(crate) fn lint(case: Case<'_>, plan: &Plan) -> Vec<Finding> {
     shape::lint(case, plan, &mut findings);
     timing::lint(case, plan, &mut findings);
     harmony::lint(case, plan, &mut findings);
+    gpus::lint(case, plan, &mut findings);
     wishes::lint(case, plan, &mut findings);
     findings
 }

@@ -1,6 +1,6 @@
 //! Invariants 1, 2 and 3: nobody before his turn, nobody who is out of bounds, one kill at a time.
 
-use super::{Case, fatal};
+use super::{Case, fatal, gpus};
 use crate::concession::Level;
 use crate::plan::{Finding, Plan, Wanted};
 use crate::sample::{Preference, Rung, Workload, WorkloadId};
@@ -21,7 +21,7 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
         } else if wanted.rung > Rung::Free && !may(case, workload, wanted.rung) {
             findings.push(fatal(Some(id), 2, format!("{} is none of its rungs", wanted.rung)));
         } else if raised(case, id, wanted)
-            && let Some(spared) = spared(case, plan, claimed, workload, wanted.rung)
+            && let Some(spared) = spared(case, plan, claimed, workload, wanted)
         {
             let message =
                 format!("{} while {spared} of lower priority still has memory to give", wanted.rung);
@@ -62,12 +62,16 @@ fn spared<'a>(
     plan: &Plan,
     claimed: Bytes,
     above: &Workload,
-    rung: Rung,
+    wanted: &Wanted,
 ) -> Option<&'a WorkloadId> {
     let now = |id: &WorkloadId| plan.workloads.get(id).map_or(Rung::Free, |w| w.rung);
     let lower = |w: &Workload| rank(w) < rank(above) && !out_of_bounds(case, w) && w.populated != Some(false);
-    let spared = |id: &WorkloadId, w: &Workload| match rung {
-        Rung::Kill => could_die(case, w) && now(id) < Rung::Kill,
+    let could_die = |w: &Workload| match wanted.killed_for() {
+        Some(gpu) => gpus::could_die(case, w, gpu),
+        None => could_die(case, w),
+    };
+    let spared = |id: &WorkloadId, w: &Workload| match wanted.rung {
+        Rung::Kill => could_die(w) && now(id) < Rung::Kill,
         _ => could_shrink(case, claimed, id, w) && now(id) == Rung::Free,
     };
     case.sample.workloads.iter().find(|(id, w)| lower(w) && spared(id, w)).map(|(id, _)| id)

@@ -1,7 +1,7 @@
 //! One broken plan for each rule, and what is left of it.
 
 use super::*;
-use crate::plan::Wanted;
+use crate::plan::{Evidence, Wanted};
 use crate::sample::{Meminfo, MemoryStat, Preference, Rung, Spec, Workload};
 use crate::units::{Bytes, Monotonic, Span};
 
@@ -283,4 +283,36 @@ fn a_freeze_ends() {
     frozen(Tier::Critical, 50).breaks(&[]);
     let eased = |b: &mut Bench| b.eased = Some(b.sample.at - Span::secs(11));
     frozen(Tier::Elevated, 50).with(eased).breaks(&[]);
+}
+
+#[test]
+fn a_kill_for_a_gpu_needs_its_emergency_and_its_order() {
+    let gpu = || GpuId::from("g");
+    let on_gpu = |holders: &'static [(&str, u64)]| {
+        move |b: &mut Bench| {
+            b.tier = Tier::Normal;
+            let reading = crate::gpu::Gpu { total: Some(Bytes::mib(1000)), ..crate::gpu::Gpu::default() };
+            b.sample.gpus.insert(gpu(), reading);
+            for (name, mib) in holders {
+                b.seen(name).gpus.insert(gpu(), Some(Bytes::mib(*mib)));
+            }
+            let (tier, used) = (Tier::Emergency, Some(crate::units::Share::percent(99)));
+            b.gpus.insert(gpu(), GpuAssessment { tier, used, contested: true, ..GpuAssessment::default() });
+            b.wanted("high").evidence = vec![Evidence::Yield { expected: Bytes::mib(400) }.on(&gpu())];
+        }
+    };
+    let kill = |holders| Bench::new().want("high", Rung::Kill).with(on_gpu(holders));
+    let but = |change: fn(&mut GpuAssessment)| {
+        kill(&[("high", 400)]).with(|b| b.gpus.values_mut().for_each(change))
+    };
+    kill(&[("high", 400)]).breaks(&[]);
+    kill(&[("high", 400), ("low", 5)]).breaks(&[]);
+    kill(&[("high", 400), ("low", 500)]).breaks(&[1]);
+    kill(&[("low", 5)]).breaks(&[1]);
+    but(|gpu| gpu.contested = false).breaks(&[7]);
+    but(|gpu| gpu.used = None).breaks(&[6]);
+    let (found, left) = but(|gpu| gpu.tier = Tier::Critical).lint();
+    assert_eq!((found.as_slice(), left.workloads[&id("high")].kill), (&[7][..], false));
+    let both = kill(&[("high", 400)]).want("low", Rung::Kill).with(|b| b.tier = Tier::Emergency);
+    both.breaks(&[3]);
 }

@@ -11,6 +11,7 @@ mod corpus;
 mod dry;
 mod gpu;
 mod gpu_admission;
+mod gpu_kill;
 mod invariants;
 mod lives;
 mod pause;

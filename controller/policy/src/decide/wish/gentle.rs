@@ -124,15 +124,7 @@ impl Turn<'_> {
         let said = [Evidence::Tier { tier, deficit }, Evidence::Yield { expected }];
         let mut all = match why {
             Why::Host => self.because(said),
-            Why::Gpu(gpu) => {
-                let seen = self.assessed.report.gpus.get(gpu).and_then(|seen| seen.because.clone());
-                // Whoever assessed the GPU has said already which it is about.
-                let because = seen.map(|it| match it {
-                    Evidence::OnGpu { .. } => it,
-                    fact => fact.on(gpu),
-                });
-                because.into_iter().chain(said.map(|fact| fact.on(gpu))).collect()
-            }
+            Why::Gpu(gpu) => self.gpu_because(gpu).into_iter().chain(said.map(|fact| fact.on(gpu))).collect(),
         };
         all.push(Evidence::Asked { level });
         all

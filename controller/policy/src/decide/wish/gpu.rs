@@ -79,6 +79,16 @@ fn refusal(
     why_not(turn, workload, track, level).or(crowded)
 }
 
+/// Whether one that yields gives something on this GPU, or can be asked to.
+pub(crate) fn gives_on(turn: &Turn<'_>, workload: &Workload, track: &Track, gpu: &GpuId) -> bool {
+    let able = |level: Level| {
+        let promise = promise(turn, workload, track, level);
+        promise.on(gpu) >= CRUMBS && refusal(turn, workload, track, level, &promise).is_none()
+    };
+    let coming = || track.voluntary.as_ref().is_some_and(|it| it.promised_on(gpu, workload) > Bytes::ZERO);
+    roles::is_eligible(turn.config, workload) && (coming() || Level::ALL.into_iter().any(able))
+}
+
 impl Turn<'_> {
     /// The GPUs that are short.
     pub(crate) fn short_gpus(&self) -> Vec<GpuId> {
@@ -97,15 +107,7 @@ impl Turn<'_> {
 
     /// Whether anybody who yields gives something on this GPU, or can be asked to.
     pub(super) fn yields_on(&self, gpu: &GpuId) -> bool {
-        self.volunteers().any(|(_, w, t)| {
-            let able = |level: Level| {
-                let promise = promise(self, w, t, level);
-                promise.on(gpu) >= CRUMBS && refusal(self, w, t, level, &promise).is_none()
-            };
-            roles::is_eligible(self.config, w)
-                && (t.voluntary.as_ref().is_some_and(|it| it.promised_on(gpu, w) > Bytes::ZERO)
-                    || Level::ALL.into_iter().any(able))
-        })
+        self.volunteers().any(|(_, w, t)| gives_on(self, w, t, gpu))
     }
 
     /// What may be moved to the host: nothing where that is short itself.

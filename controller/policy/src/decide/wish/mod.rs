@@ -15,6 +15,7 @@ mod settle;
 
 pub(crate) use begin::begin;
 pub(crate) use gentle::ask_protected;
+pub(crate) use gpu::gives_on;
 pub(crate) use prospect::{promise, why_not};
 pub(crate) use restore::{comes_first, release, undo_ineligible};
 pub(crate) use settle::settle;
