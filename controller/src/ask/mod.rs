@@ -6,6 +6,7 @@
 mod asking;
 mod attend;
 mod attended;
+mod hook;
 mod means;
 mod meter;
 mod offers;
@@ -15,6 +16,7 @@ mod tests;
 pub mod watch;
 pub mod way;
 mod ways;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use plimsoll_policy::config::ways::{Ask, Means};
 use plimsoll_policy::plan::{Assessment, Plan, Tier};
 use plimsoll_policy::sample::{Sample, WorkloadId};
 use plimsoll_policy::units::{Monotonic, Span};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as latest};
 
 use self::attend::Wished;
 use self::attended::{Attended, Known};
@@ -73,6 +75,8 @@ pub struct Asker {
     conceded: Vec<Concession>,
     orphan: Option<Orphan>,
     tier: Tier,
+    /// Whether the host is so short that no program should be started.
+    short: latest::Sender<bool>,
 }
 
 /// The one workload that is away, though nobody wants it to be: a predecessor died, or its restoring failed.
@@ -98,6 +102,7 @@ impl Asker {
             conceded: Vec::new(),
             orphan: None,
             tier: Tier::Normal,
+            short: latest::Sender::new(false),
         };
         (asker, news)
     }
@@ -114,7 +119,7 @@ impl Asker {
     /// When the ledger has no room: what can't be written down is not asked.
     pub fn watch(&mut self, cgroup: &Arc<Cgroup>, means: &Means) -> Result<(), LedgerError> {
         let slot = self.ledger.claim(&cgroup.id)?;
-        let configured = means::ways(means, &self.config, cgroup, &self.ledger.cgroup_root());
+        let configured = means::ways(means, &self.config, cgroup, &self.ledger.cgroup_root(), &self.short);
         let attended = Attended {
             cgroup: Arc::clone(cgroup),
             slot,
@@ -200,6 +205,10 @@ impl Asker {
         if self.dry {
             return;
         }
+        self.short.send_if_modified(|short| {
+            let is_short = assessment.tier >= Tier::Constrained;
+            std::mem::replace(short, is_short) != is_short
+        });
         self.poke(assessment.tier);
         let calm =
             assessment.tier == Tier::Normal && assessment.gpus.values().all(|gpu| gpu.tier == Tier::Normal);
@@ -270,7 +279,14 @@ impl Asker {
         let away = |attended: &&Attended| self.ledger.flags(attended.slot).contains(Flags::AWAY);
         let left: Vec<_> = self.attended.values().filter(away).collect();
         for task in left.iter().filter_map(|attended| attended.task.as_ref()) {
-            task.wish.send_replace(Wished::Back(u64::MAX));
+            // The last plan may have asked it back already; one asking is enough.
+            task.wish.send_if_modified(|now| {
+                let other = !matches!(now, Wished::For(wish) if wish.level == Level::Nothing);
+                if other {
+                    *now = Wished::Back(u64::MAX);
+                }
+                other
+            });
         }
         let back = async {
             while left.iter().any(away) {

@@ -47,8 +47,8 @@ impl Signalled {
         if recipients.is_empty() {
             return Err(WayError::Unreachable("no process is left".into()));
         }
-        let caught = recipients.iter().filter(|process| process.catches(signal));
-        let sent = caught.filter(|process| self.deliver(process, signal)).count();
+        let heeding = recipients.iter().filter(|process| process.heeds(signal));
+        let sent = heeding.filter(|process| self.deliver(process, signal)).count();
         if sent == 0 {
             return Err(WayError::Refused(format!("no process catches {signal}, which would end it")));
         }
@@ -104,25 +104,32 @@ struct Process {
     fd: OwnedFd,
     /// Clock ticks after boot.
     started: u64,
-    /// Signals with a handler, the lowest bit being signal 1.
-    caught: u64,
+    /// Signals that don't end it, the lowest bit being signal 1: those with a handler, and those that all its threads have
+    /// blocked, to wait for them.
+    heeded: u64,
 }
 
 impl Process {
     fn open(pid: i32) -> Option<Self> {
         let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
-        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        let caught = mask(Path::new(&format!("/proc/{pid}/status")), "SigCgt:")?;
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+        let blocked = tasks.filter_map(|task| mask(&task.path().join("status"), "SigBlk:"));
+        let heeded = caught | blocked.reduce(|all, one| all & one).unwrap_or(0);
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name is in parentheses and may hold anything; the start is the 20th field after it.
         let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-        Some(Self { pid, fd, started, caught })
+        Some(Self { pid, fd, started, heeded })
     }
 
-    fn catches(&self, signal: Signal) -> bool {
-        number(signal).is_some_and(|number| self.caught & 1 << (number.as_raw() - 1) != 0)
+    fn heeds(&self, signal: Signal) -> bool {
+        number(signal).is_some_and(|number| self.heeded & 1 << (number.as_raw() - 1) != 0)
     }
+}
+
+fn mask(file: &Path, key: &str) -> Option<u64> {
+    let status = fs::read_to_string(file).ok()?;
+    u64::from_str_radix(status.lines().find_map(|line| line.strip_prefix(key))?.trim(), 16).ok()
 }
 
 fn number(signal: Signal) -> Option<Number> {
@@ -153,10 +160,10 @@ mod tests {
     #[test]
     fn a_process_is_known_by_its_handlers() {
         let own = Process::open(std::process::id().cast_signed()).unwrap();
-        assert!(!own.catches(Signal::Realtime(7)), "this test handles none");
+        assert!(!own.heeds(Signal::Realtime(7)), "this test handles none");
         assert!(own.started > 0);
-        let all = Process { caught: 1 << (10 - 1), ..own };
-        assert!(all.catches(Signal::Usr1) && !all.catches(Signal::Usr2));
+        let all = Process { heeded: 1 << (10 - 1), ..own };
+        assert!(all.heeds(Signal::Usr1) && !all.heeds(Signal::Usr2));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Askings of ways that give, lie, hang, fail, panic and take their time, on a simulated clock.
 
+mod real;
+
 use std::fs;
 use std::future::pending;
 use std::path::PathBuf;

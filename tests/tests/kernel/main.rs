@@ -3,6 +3,7 @@
 
 mod act;
 mod admission;
+mod ask;
 mod daemon;
 mod dry;
 mod early;

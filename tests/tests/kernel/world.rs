@@ -114,6 +114,12 @@ impl Drop for Group {
 /// A process that ends with its variable.
 pub(crate) struct Workload(Child);
 
+impl From<Child> for Workload {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Deref for Workload {
     type Target = Child;
     fn deref(&self) -> &Child {

@@ -4,6 +4,7 @@ use clap::Parser;
 
 mod demo;
 mod eaters;
+mod giver;
 mod gpu_server;
 mod heap;
 mod launch;
@@ -12,6 +13,7 @@ mod model_server;
 mod random;
 mod requests;
 mod say;
+mod signals;
 mod socket;
 mod time;
 mod weights;
@@ -35,6 +37,8 @@ enum Load {
     Populate(eaters::Populate),
     /// Hold memory of GPUs that only the tests' driver knows, and give it back when signalled
     GpuServer(gpu_server::Args),
+    /// Hold memory and give it back when asked
+    Giver(giver::Args),
     /// Use processor time only
     Spin(eaters::Spin),
     /// Write a file of random content and drop it from the page cache
@@ -54,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Load::Scanner(args) => eaters::scanner(&args),
         Load::Populate(args) => eaters::populate(&args),
         Load::GpuServer(args) => gpu_server::run(&args),
+        Load::Giver(args) => giver::run(&args),
         Load::Spin(args) => eaters::spin(&args),
         Load::Weights(args) => weights::run(&args),
         Load::Launch(args) => launch::run(&args),
