@@ -89,6 +89,17 @@ class Callbacks(ServiceCase):
 
         asyncio.run(serve())
 
+    def test_without_a_loop_nobody_registers(self) -> None:
+        client = self.aio()
+        client.on_trim(lambda request: 1)
+
+        async def serve() -> None:
+            async with client:
+                await aio.in_thread(self.service.registered)
+
+        self.assertIsNone(self.service.wait("Register", seconds=0.3))
+        asyncio.run(serve())
+
     def test_a_loop_that_is_gone(self) -> None:
         async def register() -> aio.Plimsoll:
             client = self.aio()

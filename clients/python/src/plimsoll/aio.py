@@ -29,7 +29,10 @@ LOOK_SECONDS = 0.05
 
 
 class Plimsoll(Base):
-    """The asyncio twin of `plimsoll.Plimsoll`: callbacks may be coroutine functions, and what waits is awaited."""
+    """The asyncio twin of `plimsoll.Plimsoll`: callbacks may be coroutine functions, and what waits is awaited.
+
+    It connects with ``async with``, or with the first callback that is registered while the loop runs.
+    """
 
     _loop: Optional[asyncio.AbstractEventLoop] = None
 
@@ -74,6 +77,14 @@ class Plimsoll(Base):
     def cuda_guard(self, **settings: Any) -> CudaGuard:
         """Recovers from CUDA errors; see `CudaGuard` for the settings."""
         return CudaGuard(self, **settings)
+
+    def _ready(self) -> bool:
+        # A process that only loads the program, such as gunicorn's with --preload, runs no loop and can be asked nothing.
+        return self._loop is not None
+
+    def _after_fork(self) -> None:
+        self._loop = None
+        super()._after_fork()
 
     def _check(self, callback: Callable[..., Any]) -> None:
         with contextlib.suppress(RuntimeError):

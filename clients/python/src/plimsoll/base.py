@@ -275,7 +275,7 @@ class Base:
         self._notices.put(None)
 
     def _changed(self) -> None:
-        if self._link is not None and not self._registry.empty():
+        if self._link is not None and self._ready() and not self._registry.empty():
             self._link.start()
 
     def _counted(self) -> None:
@@ -305,7 +305,7 @@ class Base:
         timer.start()
 
     def _begin_in_child(self) -> None:
-        if self._link is not None and not in_helper_process():
+        if self._link is not None and self._ready() and not in_helper_process():
             self._link.start()
             if self.given_up is not None:
                 self._watch_orphan()
@@ -415,6 +415,10 @@ class Base:
         return not wanted and all(tier == "normal" for tier in answer.get("tiers", {}).values())
 
     # -- how callbacks are run --
+
+    def _ready(self) -> bool:
+        """Whether callbacks could be run."""
+        return True
 
     def _check(self, callback: Callable[..., Any]) -> None:
         raise NotImplementedError
