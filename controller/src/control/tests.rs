@@ -3,6 +3,7 @@
 mod hostile;
 mod operators;
 mod programs;
+mod python;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

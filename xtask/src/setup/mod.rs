@@ -29,6 +29,7 @@ pub(crate) fn all() -> Result<ExitCode> {
     }
     item("coverage tools", llvm().map(|path| path.display().to_string()))?;
     item("test runner", nextest().map(|path| path.display().to_string()))?;
+    item("Python", python3().map(|path| path.display().to_string()))?;
     println!("{:<15} {}", "cache", cache()?.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -79,7 +79,8 @@ class Plimsoll(Base):
         return CudaGuard(self, **settings)
 
     def _ready(self) -> bool:
-        # A process that only loads the program, such as gunicorn's with --preload, runs no loop and can be asked nothing.
+        # A process that only loads the program, such as gunicorn's with --preload, runs no loop and can be asked
+        # nothing.
         return self._loop is not None
 
     def _after_fork(self) -> None:

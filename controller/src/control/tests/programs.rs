@@ -45,22 +45,22 @@ impl Client {
     }
 }
 
-fn asking(number: u64, level: Level) -> Asking {
+pub(super) fn asking(number: u64, level: Level) -> Asking {
     let (deadline, reason) = (Duration::from_secs(20), "host memory is short".into());
     Asking { number, level, gpus: vec![], wanted: 5 << 20, deadline, reason }
 }
 
-fn ask(desk: &Desk16, asking: Asking) -> JoinHandle<Result<Answered, WayError>> {
+pub(super) fn ask(desk: &Desk16, asking: Asking) -> JoinHandle<Result<Answered, WayError>> {
     let way = desk.way();
     desk.spawn(async move { way.ask(&asking).await })
 }
 
-fn offer(desk: &Desk16) -> Offer {
+pub(super) fn offer(desk: &Desk16) -> Offer {
     let way = desk.way();
     desk.wait(desk.spawn(async move { way.offer().await })).unwrap()
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(std::time::Instant::now() < end, "waited in vain: {what}");
