@@ -69,8 +69,8 @@ impl<E: Engine> EngineWay<E> {
     async fn look(&self) -> Result<Offer, WayError> {
         let by = Instant::now() + PROBE;
         let probed =
-            self.engine.probe(by).await.inspect_err(|error| self.complain(Some(error.to_string())))?;
-        self.complain(probed.can.missing.clone());
+            self.engine.probe(by).await.inspect_err(|error| self.complain(Some(&error.to_string())))?;
+        self.complain(probed.can.missing.as_deref());
         self.let_in(&probed, by).await?;
         let mut held = self.held();
         if probed.state == State::Active {
@@ -105,12 +105,12 @@ impl<E: Engine> EngineWay<E> {
     }
 
     /// Whoever looks at the log has to learn why an engine offers less than it could, and learn it once.
-    fn complain(&self, complaint: Option<String>) {
+    fn complain(&self, complaint: Option<&str>) {
         let mut held = self.held();
-        if held.complaint != complaint {
-            held.complaint.clone_from(&complaint);
-            if let Some(why) = &complaint {
-                tracing::warn!(engine = self.engine.kind(), %why, "an engine offers less than it could");
+        if held.complaint.as_deref() != complaint {
+            held.complaint = complaint.map(str::to_owned);
+            if let Some(why) = complaint {
+                tracing::warn!(engine = self.engine.kind(), why, "an engine offers less than it could");
             }
         }
     }

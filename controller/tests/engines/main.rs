@@ -23,6 +23,7 @@ use plimsoll_policy::config::ways::Ask;
 use server::{Fault, Protocol, Server, Where};
 
 /// An engine of the table.
+#[derive(Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) kind: EngineKind,
     pub(crate) protocol: fn(Fault, &Path) -> Box<dyn Protocol>,
@@ -140,7 +141,7 @@ fn calls() -> Calls {
             call.contains = Some("dropped".into());
         }),
         restore: with(call(Method::Post, "/admin/take"), |call| {
-            call.body = Some("{\"what\": \"all\"}".into())
+            call.body = Some("{\"what\": \"all\"}".into());
         }),
         smoke: call(Method::Get, "/one"),
         ..Calls::default()

@@ -76,9 +76,9 @@ pub(crate) fn ollama(fault: Fault) -> Box<dyn Protocol> {
             // With a prompt it loads the model first, whatever it is to do afterwards.
             let unload = asked.body["keep_alive"] == 0 && asked.body["prompt"].is_null();
             if unload {
-                shelf.unload()
+                shelf.unload();
             } else {
-                shelf.load()
+                shelf.load();
             }
             let reason = if unload { "unload" } else { "load" };
             Reply::ok(&json!({ "model": "m:latest", "response": "", "done": true, "done_reason": reason }))
