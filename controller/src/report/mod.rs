@@ -3,6 +3,7 @@
 mod about;
 mod admission;
 mod client;
+mod gpus;
 mod histogram;
 mod http;
 mod journal;

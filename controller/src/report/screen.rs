@@ -1,5 +1,7 @@
 //! The status for people: the host in three lines, the workloads in columns, and what is not as it should be.
 
+mod gpus;
+
 use std::fmt::Write;
 
 use plimsoll_policy::assess::thrashing::ThrashState;
@@ -22,6 +24,7 @@ fn write(status: &Status, out: &mut String) -> std::fmt::Result {
         Some(host) => self::host(host, out)?,
         None => writeln!(out, "host       the first pass is not done yet")?,
     }
+    gpus::gpus(&status.gpus, out)?;
     admission(&status.admission, out)?;
     totals(&status.totals, out)?;
     writeln!(out)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_policy::config::{Config, DryRun};
+use plimsoll_policy::gpu::GpuId;
 use plimsoll_policy::plan::{Act, ActResult, Outcome, Plan, Tier};
 use plimsoll_policy::sample::Rung;
 use plimsoll_policy::units::Monotonic;
@@ -41,6 +42,8 @@ pub(super) struct State {
 pub(super) struct Totals {
     pub(super) passes: u64,
     pub(super) tier_changes: u64,
+    /// Those of every GPU.
+    pub(super) gpu_tier_changes: BTreeMap<GpuId, u64>,
     /// By act and result.
     pub(super) actions: BTreeMap<(&'static str, &'static str), u64>,
     /// Bytes, by act.
@@ -86,6 +89,7 @@ impl State {
             self.totals.outcome(outcome);
         }
         self.totals.pass(&record);
+        self.count_gpu_tiers(&record);
         self.looks.push_back(record.sample.at);
         if self.looks.len() > TRACED {
             self.looks.pop_front();
@@ -114,6 +118,17 @@ impl State {
     pub(super) fn paused_seconds(&self) -> Option<f64> {
         let (_, record) = self.last.as_ref()?;
         record.plan.paused.map(|until| until.since(record.sample.at).as_secs_f64())
+    }
+
+    /// Those that are gone are not told of any more.
+    fn count_gpu_tiers(&mut self, record: &Record) {
+        let now = &record.assessment.gpus;
+        self.totals.gpu_tier_changes.retain(|id, _| record.sample.gpus.contains_key(id));
+        for (id, seen) in now {
+            let former = self.last.as_ref().and_then(|(_, last)| last.assessment.gpus.get(id));
+            let changed = former.is_some_and(|former| former.tier != seen.tier);
+            *self.totals.gpu_tier_changes.entry(id.clone()).or_default() += u64::from(changed);
+        }
     }
 
     fn tier(&self) -> Option<Tier> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 pub use super::admission::{AdmissionStatus, ReservationStatus, WaitingStatus};
+pub use super::gpus::GpuStatus;
 use super::state::State;
 use crate::check::Capability;
 
@@ -28,6 +29,9 @@ pub struct Status {
     pub guardian_pid: Option<u32>,
     /// The host's memory; absent before the first pass.
     pub host: Option<HostStatus>,
+    /// Every GPU.
+    #[serde(default)]
+    pub gpus: Vec<GpuStatus>,
     /// Every workload, the one that yields first at the top.
     pub workloads: Vec<WorkloadStatus>,
     /// What memory is promised to whom.
@@ -166,6 +170,7 @@ impl From<&State> for Status {
             paused_seconds: state.paused_seconds(),
             guardian_pid: state.about.guardian,
             host: state.last.as_ref().map(|(at, record)| host(at.elapsed().as_secs_f64(), record)),
+            gpus: state.last.as_ref().map(|(_, record)| super::gpus::gpus(record)).unwrap_or_default(),
             workloads: state.last.as_ref().map(|(_, record)| workloads(record)).unwrap_or_default(),
             admission: state.into(),
             capabilities: state.about.capabilities.clone(),

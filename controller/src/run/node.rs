@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use plimsoll_policy::config::Config;
 use plimsoll_policy::config::ways::Means;
+use plimsoll_policy::gpu::GpuId;
 use plimsoll_policy::pass::{Pass, step};
-use plimsoll_policy::plan::{Evidence, Finding, Gate, Plan, Tier};
+use plimsoll_policy::plan::{Assessment, Evidence, Finding, Gate, Plan, Tier};
 use plimsoll_policy::sample::{Rung, Trigger, WorkloadId};
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::Monotonic;
@@ -53,6 +54,7 @@ pub(super) struct Node {
     refused: Vec<String>,
     dropped: u64,
     tier: Tier,
+    gpus: BTreeMap<GpuId, Tier>,
     paused: Option<Monotonic>,
     rungs: BTreeMap<WorkloadId, Rung>,
     /// Number of the newest action that was only talked about.
@@ -97,6 +99,7 @@ impl Node {
             refused: Vec::new(),
             dropped: 0,
             tier: Tier::Normal,
+            gpus: BTreeMap::new(),
             paused: None,
             rungs: BTreeMap::new(),
             talked: 0,
@@ -250,7 +253,7 @@ impl Node {
         // Whoever is answered may look at how it stands.
         self.herald.pass(&assessment, &plan);
         self.callers.tell(&plan.answers);
-        self.say(assessment.tier, &plan);
+        self.say(&assessment, &plan);
         self.say_paused(plan.paused);
         self.complain(&findings);
         if let Some(probes) = &mut self.probes {
@@ -293,11 +296,20 @@ impl Node {
     }
 
     /// Says once that the tier or a rung changed.
-    fn say(&mut self, tier: Tier, plan: &Plan) {
+    fn say(&mut self, assessment: &Assessment, plan: &Plan) {
+        let tier = assessment.tier;
         if self.tier != tier {
             tracing::info!(tier.from = %self.tier, tier.to = %tier, "host tier changed");
             self.tier = tier;
         }
+        for (gpu, seen) in &assessment.gpus {
+            let from = self.gpus.get(gpu).copied().unwrap_or_default();
+            if from != seen.tier {
+                let (to, contested) = (seen.tier, seen.contested);
+                tracing::info!(%gpu, tier.from = %from, tier.to = %to, contested, "gpu tier changed");
+            }
+        }
+        self.gpus = assessment.gpus.iter().map(|(gpu, seen)| (gpu.clone(), seen.tier)).collect();
         let let_go = self.rungs.keys().filter(|id| !plan.workloads.contains_key(*id));
         for id in plan.workloads.keys().chain(let_go) {
             let (from, wanted) = (self.rungs.get(id).copied().unwrap_or_default(), &plan.workloads[id]);

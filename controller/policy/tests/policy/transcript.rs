@@ -10,6 +10,9 @@ use plimsoll_policy::units::Monotonic;
 /// What changes are told of.
 pub(crate) fn standing(pass: &Redone) -> String {
     let mut text = pass.assessment.tier.to_string();
+    for (id, gpu) in &pass.assessment.gpus {
+        let _ = write!(text, ", gpu:{id} {}{}", gpu.tier, if gpu.contested { " contested" } else { "" });
+    }
     for (id, wanted) in pass.plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free || w.wish.is_some()) {
         let _ = write!(text, ", {id} {}", if wanted.leash { "leash" } else { wanted.rung.name() });
         let asked = wanted.wish.as_ref().map(|wish| wish.level);

@@ -13,7 +13,13 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Bytes promised to models and not used yet; they count as used. High for long: somebody reserves more than it loads.",
         kind: Gauge,
         samples: |state, out| {
-            with(state, out, |plan| plan.reservations.iter().map(|r| r.unsettled().0).sum())
+            let Some((_, record)) = &state.last else { return Ok(()) };
+            let all = || record.plan.reservations.iter();
+            out.whole(&[("resource", "host")], all().map(|r| r.unsettled().0).sum())?;
+            record.assessment.gpus.keys().try_for_each(|id| {
+                let bytes = all().map(|r| r.unsettled_on(id).0).sum();
+                out.whole(&[("resource", &super::host::resource(id))], bytes)
+            })
         },
     },
     Family {

@@ -1,7 +1,7 @@
 //! What a scraper gets, and that all of it is documented.
 
 use plimsoll_policy::config::Config;
-use plimsoll_policy::plan::{Act, ActResult, Assessment, Outcome, Plan, Tier, Wanted};
+use plimsoll_policy::plan::{Act, ActResult, Assessment, GpuAssessment, Outcome, Plan, Tier, Wanted};
 use plimsoll_policy::sample::{Gap, Probes, Rung, Sample, Spec, Workload, WorkloadId};
 use plimsoll_policy::units::{Bytes, Monotonic, Share, Span};
 
@@ -82,6 +82,28 @@ fn a_pass_is_seen() {
     check(concat!("plimsoll_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"));
     assert!(text.ends_with("# EOF\n"));
     assert!(!text.contains("plimsoll_forecast_seconds{"), "no growth, no forecast");
+}
+
+#[test]
+fn a_gpu_is_a_resource_like_the_host() {
+    let gpu = |tier| {
+        let mut record = record(1_000_000);
+        record.sample.gpus.insert("GPU-7".into(), plimsoll_policy::gpu::Gpu::default());
+        let (used, headroom) = (Some(Share::percent(96)), Some(Bytes::mib(900)));
+        let seen = GpuAssessment { tier, used, headroom, contested: true, ..GpuAssessment::default() };
+        record.assessment.gpus.insert("GPU-7".into(), seen);
+        record
+    };
+    let text = scrape(vec![gpu(Tier::Constrained), gpu(Tier::Critical)]);
+    let check = |line: &str| assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+    check("plimsoll_tier{resource=\"gpu:GPU-7\",tier=\"critical\"} 1");
+    check("plimsoll_tier{resource=\"host\",tier=\"constrained\"} 1");
+    check("plimsoll_used_ratio{resource=\"gpu:GPU-7\"} 0.96");
+    check("plimsoll_headroom_bytes{resource=\"gpu:GPU-7\"} 943718400");
+    check("plimsoll_contested{resource=\"gpu:GPU-7\"} 1");
+    check("plimsoll_reserved_bytes{resource=\"gpu:GPU-7\"} 0");
+    check("plimsoll_tier_changes_total{resource=\"gpu:GPU-7\"} 1");
+    assert!(!text.contains("plimsoll_contested{resource=\"host\"}"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use plimsoll_policy::sample::{Preference, Rung};
 
 use super::*;
 use crate::check::Capability;
-use crate::report::status::{ReservationStatus, WaitingStatus, WouldStatus};
+use crate::report::status::{GpuStatus, ReservationStatus, WaitingStatus, WouldStatus};
 
 fn workload(name: &str, priority: i32, rung: Rung) -> WorkloadStatus {
     WorkloadStatus {
@@ -55,6 +55,7 @@ fn status() -> Status {
             thrash: ThrashState::Thrashing,
             gaps: vec!["memory.stat: EIO".into()],
         }),
+        gpus: Vec::new(),
         workloads: vec![
             batch,
             WorkloadStatus { low_bytes: Some(300 << 20), ..workload("chat", 2000, Rung::Free) },
@@ -175,4 +176,34 @@ fn promises_are_shown_where_somebody_asked() {
     assert!(text.contains("admission  5GiB promised and not used yet, 1 granted, 2 refused\n"), "{text}");
     assert!(text.contains("5GiB of 6GiB for plimsoll.slice/models/chat, expires in 1m 50s\n"), "{text}");
     assert!(text.contains("plimsoll.slice/models/batch waits for 4GiB, for another 28.0s\n"), "{text}");
+}
+
+#[test]
+fn gpus_have_a_block() {
+    let full = GpuStatus {
+        id: "GPU-7".into(),
+        name: "NVIDIA L4".into(),
+        tier: Some(Tier::Critical),
+        because: Some("95.8% used, threshold 95%".into()),
+        total_bytes: Some(24_000 << 20),
+        used_bytes: Some(23_000 << 20),
+        reserved_bytes: 512 << 20,
+        forecast_seconds: Some(2.5),
+        contested: true,
+        holders: [("batch".into(), None), ("chat".into(), Some(20_480 << 20))].into(),
+        ..GpuStatus::default()
+    };
+    let merely = GpuStatus { contested: false, forecast_seconds: None, ..full.clone() };
+    let unified = GpuStatus { id: "GPU-8".into(), unified: true, ..GpuStatus::default() };
+    let lost = GpuStatus { id: "GPU-9".into(), lost: true, ..GpuStatus::default() };
+    let text = render(&Status { gpus: vec![full, unified, lost], ..status() });
+    let told = "\
+gpu        critical (95.8% used, threshold 95%): gpu:GPU-7, NVIDIA L4
+           95.8% used, 22.4GiB of 23.4GiB, 512MiB promised, full in 2.5s, contested: somebody wants more of it
+           held by batch nobody knows how much, chat 20GiB
+gpu        unified: its memory is the host's: gpu:GPU-8
+gpu        lost: it fell off the bus, or its driver is gone: gpu:GPU-9
+";
+    assert!(text.contains(told), "{text}");
+    assert!(render(&Status { gpus: vec![merely], ..status() }).contains("nobody has to make room"));
 }
