@@ -134,6 +134,28 @@ class Restarts(ServiceCase):
         self.assertTrue(restored.wait(5))
         self.until(lambda: client.given_up is None)
 
+    def test_what_was_taken_for_failed_is_taken_back(self) -> None:
+        client = self.client(orphaned_after=0.2)
+        client.on_trim(levels=["gc"])(lambda request: 1)
+        client.on_unload(lambda request: int(threading.Event().wait(0.8)))
+        restored = threading.Event()
+        client.on_restore(lambda request: restored.set())
+        self.service.registered()
+        self.assertIn("late", self.service.asked("unload", seconds=0.5)["message"])
+        self.until(lambda: client.given_up == "unload")
+        self.assertEqual(self.service.asked("gc")["outcome"], "done", "which changes nothing about it")
+        self.assertTrue(restored.wait(5))
+
+    def test_what_is_closed_stays_as_it_is(self) -> None:
+        client = self.client(orphaned_after=0.05)
+        client.on_unload(lambda request: 1)
+        client.on_restore(lambda request: self.fail("it was restored"))
+        self.service.registered()
+        self.service.asked("unload")
+        client.close()
+        self.assertIsNone(self.service.wait("Self", seconds=0.2))
+        self.assertEqual(client.given_up, "unload")
+
     def test_a_controller_that_forgot_and_has_no_room_is_not_overrun(self) -> None:
         client = self.client(orphaned_after=0.8)
         restored = threading.Event()

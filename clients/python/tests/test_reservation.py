@@ -134,6 +134,7 @@ class Reserved(ServiceCase):
         self.service.reserved[7] = GIB
         with mock.patch.dict(os.environ, {"PLIMSOLL_RESERVATION": "7"}):
             self.assertTrue(client.commit_inherited(5))
+            self.assertFalse(client.commit_inherited(5), "it is over")
         self.assertEqual(self.service.reserved, {})
 
 

@@ -20,8 +20,7 @@ from .base import Base
 from .callbacks import Registered
 from .cuda import CudaGuard
 from .request import Freed, Request
-from .reservation import Asking, Headroom, Reservation, Smaller, asked, headroom, inherited, options
-from .wire import once
+from .reservation import Asking, Headroom, Reservation, Smaller, asked, commit_inherited, headroom, options
 
 T = TypeVar("T")
 #: How often it is looked whether a coroutine's request was withdrawn.
@@ -64,11 +63,7 @@ class Plimsoll(Base):
 
     async def commit_inherited(self, measured: int) -> bool:
         """Commits what ``plimsoll exec --needs`` reserved for this program; whether there was anything to commit."""
-        number = inherited()
-        if number is None:
-            return False
-        parameters = {"id": number, "measured": measured}
-        return await in_thread(lambda: once(self._path, "Commit", parameters)) is not None
+        return await in_thread(functools.partial(commit_inherited, self._path, measured))
 
     async def status(self) -> Optional[dict[str, Any]]:
         """How it stands with this workload, as the interface's ``Self``; None without a controller."""

@@ -272,7 +272,8 @@ class Base:
             self._orphan.cancel()
         if self._link is not None:
             self._link.close()
-        self._notices.put(None)
+        if self._teller is not None:
+            self._notices.put(None)
 
     def _changed(self) -> None:
         if self._link is not None and self._ready() and not self._registry.empty():
@@ -316,8 +317,11 @@ class Base:
         """On the link's thread: nothing here waits."""
         kind = notice.get("kind")
         if kind == "request":
-            self._forget_orphan()
-            self._desk.arrive(Request.read(notice["request"]))
+            request = Request.read(notice["request"])
+            if request.level not in ("gc", "aggressive"):
+                # It is cared for: the controller says on which level we are to be.
+                self._forget_orphan()
+            self._desk.arrive(request)
         elif kind == "withdrawn":
             self._desk.withdraw(int(notice["withdrawn"]))
         elif kind == "tier":
@@ -373,7 +377,7 @@ class Base:
     def _lost(self) -> None:
         self._tiers.clear()
         self._desk.forget()
-        if self._desk.given_up is not None:
+        if self._desk.given_up is not None and self._link is not None and not self._link.closed:
             self._watch_orphan()
 
     def _watch_orphan(self) -> None:
@@ -396,10 +400,10 @@ class Base:
 
     def _restore_unasked(self) -> None:
         """Takes back what was given up, if the controller, where there is one, says that there is room now."""
-        if self._desk.given_up is None or self._desk.busy:
+        if self._desk.given_up is None:
             return
         try:
-            short = self.connected and not self._calm()
+            short = self._desk.busy or (self.connected and not self._calm())
         except Exception:
             log.exception("it is not known whether there is room")
             short = True

@@ -10,8 +10,7 @@ from .base import Base
 from .callbacks import Registered
 from .cuda import CudaGuard
 from .request import Freed, Request
-from .reservation import Asking, Headroom, Reservation, Smaller, asked, headroom, inherited, options
-from .wire import once
+from .reservation import Asking, Headroom, Reservation, Smaller, asked, commit_inherited, headroom, options
 
 
 class Plimsoll(Base):
@@ -52,8 +51,7 @@ class Plimsoll(Base):
 
     def commit_inherited(self, measured: int) -> bool:
         """Commits what ``plimsoll exec --needs`` reserved for this program; whether there was anything to commit."""
-        number = inherited()
-        return number is not None and once(self._path, "Commit", {"id": number, "measured": measured}) is not None
+        return commit_inherited(self._path, measured)
 
     def status(self) -> Optional[dict[str, Any]]:
         """How it stands with this workload, as the interface's ``Self``; None without a controller."""

@@ -78,7 +78,8 @@ class Desk:
                 return
             self._open[request.id] = asked
             start, self._working = not self._working, True
-        self._queue.put(asked)
+            # Under the lock: a worker that finds nothing to do ends under it.
+            self._queue.put(asked)
         try:
             asked.watch(self._late)
             if start:

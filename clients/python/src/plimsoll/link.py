@@ -24,6 +24,8 @@ REGISTER_SECONDS = 30.0
 SETTLE_SECONDS = 0.05
 #: Between two reports of requests that are being served.
 REPORT_SECONDS = 0.25
+#: A connection that lasted so long was a good one: the next is tried at once.
+STEADY_SECONDS = 5.0
 #: Nobody is there: the next look costs two system calls.
 ABSENT_SECONDS = 5.0
 #: Somebody is there and won't have us.
@@ -204,15 +206,18 @@ class Link:
             registered = connection.call("Register", offered, wait=REGISTER_SECONDS)
             self.workload = str(registered.get("workload", ""))
             self.session = int(registered["session"])
+            since = time.monotonic()
             try:
                 connection.send("Subscribe", {}, more=True)
-                self._listen(connection, offered, backoff, bell)
+                self._listen(connection, offered, bell)
             finally:
+                if time.monotonic() - since > STEADY_SECONDS:
+                    backoff.reset()
                 self.session = None
                 self._connection = None
                 self._lost()
 
-    def _listen(self, connection: Connection, offered: Parameters, backoff: Backoff, bell: Bell) -> None:
+    def _listen(self, connection: Connection, offered: Parameters, bell: Bell) -> None:
         reported: Optional[int] = None
         next_report = 0.0
         self._take(connection.waiting())
@@ -231,7 +236,6 @@ class Link:
                     self._wait(bell, SETTLE_SECONDS)
                     return
             if connection in readable:
-                backoff.reset()
                 self._take(connection.arrived())
 
     def _take(self, notices: list[Parameters]) -> None:

@@ -358,8 +358,9 @@ def no_room(error: ControlError, connection: Optional[Connection]) -> Exception:
     )
 
 
-def inherited() -> Optional[int]:
-    """Number of the reservation that ``plimsoll exec --needs`` made for this program."""
-    with contextlib.suppress(KeyError, ValueError):
-        return int(os.environ["PLIMSOLL_RESERVATION"])
-    return None
+def commit_inherited(path: Optional[str], measured: int) -> bool:
+    """Commits what ``plimsoll exec --needs`` reserved for this program; whether there was anything to commit."""
+    with contextlib.suppress(KeyError, ValueError, ControlError):
+        number = int(os.environ["PLIMSOLL_RESERVATION"])
+        return once(path, "Commit", {"id": number, "measured": measured}) is not None
+    return False
