@@ -6,6 +6,7 @@ use std::sync::Arc;
 use plimsoll_policy::config::ways::{Ask, Means};
 use tokio::sync::watch;
 
+use super::checkpoint::Checkpoint;
 use super::hook::Hooked;
 use super::signal::Signalled;
 use super::way::{Way, WayError};
@@ -21,15 +22,17 @@ pub(super) fn ways(
     root: &Path,
     short: &watch::Sender<bool>,
 ) -> Vec<Arc<dyn Way>> {
-    let Means { engine, signal, webhook, hook, watch: _ } = means;
+    let Means { engine, signal, webhook, hook, cuda_checkpoint, watch: _ } = means;
     let signalled = |signals| Ok(Arc::new(Signalled::new(signals, Arc::clone(cgroup), root)) as Arc<dyn Way>);
     let posted = |webhook| Ok(Arc::new(Posted::new(webhook, config, &cgroup.id)?) as Arc<dyn Way>);
     let hooked = |hook| Ok(Arc::new(Hooked::start(hook, &cgroup.id, short.subscribe())) as Arc<dyn Way>);
-    let ways: [Option<Result<Arc<dyn Way>, WayError>>; 4] = [
+    let checkpoint = |config| Ok(Arc::new(Checkpoint::new(config, Arc::clone(cgroup), root)) as Arc<dyn Way>);
+    let ways: [Option<Result<Arc<dyn Way>, WayError>>; 5] = [
         engine.as_ref().map(|at| engines::way(at, config)),
         signal.clone().map(signalled),
         webhook.as_ref().map(posted),
         hook.as_ref().map(hooked),
+        cuda_checkpoint.clone().map(checkpoint),
     ];
     let usable = |way: Result<_, WayError>| {
         let unusable =

@@ -6,6 +6,7 @@
 mod asking;
 mod attend;
 mod attended;
+mod checkpoint;
 mod hook;
 mod means;
 mod meter;

@@ -122,6 +122,9 @@ impl Senses {
         }
         change.went = self.tracked.keys().cloned().collect();
         self.tracked = now;
+        if let Some(gpus) = &self.gpus {
+            gpus.follow(self.tracked.keys());
+        }
         change
     }
 

@@ -144,9 +144,30 @@ pub struct Means {
     /// A program of the operator's.
     #[serde(skip_serializing_if = "is_default")]
     pub hook: Option<Hook>,
+    /// NVIDIA's `cuda-checkpoint`, for programs that can't be asked; `None` = not used.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cuda_checkpoint: Option<CudaCheckpoint>,
     /// When those are poked that listen to `MEMORY_PRESSURE_WATCH`.
     #[serde(skip_serializing_if = "is_default")]
     pub watch: Watch,
+}
+
+/// Moving GPU memory to the host and back from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CudaCheckpoint {
+    /// Where the program is.
+    pub program: String,
+    /// Whether it is used on models of several processes or GPUs.
+    pub several: bool,
+    /// How long work that is under way is waited for.
+    pub lock: Span,
+}
+
+impl Default for CudaCheckpoint {
+    fn default() -> Self {
+        Self { program: "/usr/bin/cuda-checkpoint".into(), several: false, lock: Span::secs(5) }
+    }
 }
 
 /// Which signal says what. A level without one can't be asked for by signal.
@@ -382,6 +403,7 @@ impl FromStr for Watch {
 const SHARE: Part = Part(Share::percent(1), Share::percent(100));
 const DRAIN: Part = Part(Share::percent(0), Share::percent(90));
 const VERIFY_FOR: Time = Time(Span::millis(250), Span::secs(60));
+const LOCK: Time = Time(Span::millis(100), Span::secs(60));
 const POLL: Time = Time(Span::millis(200), Span::secs(300));
 const LEVELS: OneOf<'static, Level> = OneOf(&Level::ALL);
 const FILE: Form = Form(super::daemon::absolute, "an absolute path");
@@ -410,6 +432,7 @@ pub(super) fn means(section: &mut Section<'_>) -> Means {
         signal: section.optional("signal", signals),
         webhook: section.optional("webhook", webhook),
         hook: section.optional("hook", hook),
+        cuda_checkpoint: section.optional("cuda_checkpoint", cuda_checkpoint),
         watch: Watch::default(),
     };
     section.set("watch", &mut means.watch, &OneOf(&Watch::ALL));
@@ -443,6 +466,14 @@ fn hook(section: &mut Section<'_>) -> Hook {
     let mut hook = Hook { command: command(section), levels: levels(section), gated: false };
     section.set("gated", &mut hook.gated, &Flag);
     hook
+}
+
+fn cuda_checkpoint(section: &mut Section<'_>) -> CudaCheckpoint {
+    let mut checkpoint = CudaCheckpoint::default();
+    section.set("program", &mut checkpoint.program, &FILE);
+    section.set("several", &mut checkpoint.several, &Flag);
+    section.set("lock", &mut checkpoint.lock, &LOCK);
+    checkpoint
 }
 
 fn command(section: &mut Section<'_>) -> Vec<String> {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use plimsoll_policy::gpu::{Gpu, GpuId};
 use plimsoll_policy::units::Share;
 
+use super::drm::Place;
 use super::nvml::Nvidia;
 use super::reading::Reading;
-use super::{Held, Places, Snapshot, Xids, owners};
+use super::{Held, Places, Snapshot, Xids, drm, owners};
 use crate::sense::clock::now;
 
 /// Where no GPU was ever seen, a driver may still be installed or a GPU be plugged in.
@@ -38,10 +39,11 @@ impl Look {
     }
 
     /// Looks. May be made to wait by a driver.
-    pub(super) fn look(&mut self, before: &Snapshot) -> Snapshot {
+    pub(super) fn look(&mut self, before: &Snapshot, workloads: &[Place]) -> Snapshot {
         let at = now();
         let mut reading = Reading::default();
         self.nvidia.read(&mut reading);
+        let own = drm::read(&self.places, workloads, &mut reading);
         let (mut held, hidden) = owners::by_cgroup(&self.places, &reading.processes);
         // One that can't be found now and then has just ended.
         if hidden > 0 && self.hidden > 0 {
@@ -56,6 +58,7 @@ impl Look {
         let lost = reading.gpus.iter().filter(|(_, gpu)| gpu.lost).map(|(id, _)| id.clone());
         let blind: BTreeSet<GpuId> = reading.blind.iter().cloned().chain(lost).collect();
         unknow(&mut held, &before.held, &blind);
+        drm::charge(&self.places, workloads, &own, &mut held);
         Snapshot { at, gpus: reading.gpus, held, gaps: reading.gaps }
     }
 

@@ -1,5 +1,9 @@
 //! GPUs as a pass sees them: the last look of a thread that may be made to wait by drivers, never the driver itself.
 
+mod dmem;
+mod drm;
+mod fdinfo;
+mod kfd;
 mod look;
 mod nvml;
 mod owners;
@@ -10,6 +14,7 @@ mod xid;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, Thread};
@@ -17,9 +22,10 @@ use std::time::Duration;
 
 use plimsoll_policy::config::Config;
 use plimsoll_policy::gpu::{Gpu, GpuId};
-use plimsoll_policy::sample::{Gap, Sample};
+use plimsoll_policy::sample::{Gap, Sample, WorkloadId};
 use plimsoll_policy::units::{Bytes, Monotonic, Span};
 
+use self::drm::Place;
 pub use self::xid::Xids;
 use crate::act::mail::Mail;
 
@@ -82,13 +88,19 @@ pub struct Feed {
 #[derive(Debug, Default)]
 struct Shared {
     latest: Mutex<Arc<Snapshot>>,
+    /// Cgroups of the workloads: where the kernel tells by process, only these are asked.
+    workloads: Mutex<Arc<[Place]>>,
     xids: Arc<Xids>,
-    stop: std::sync::atomic::AtomicBool,
+    stop: AtomicBool,
 }
 
 impl Shared {
     fn latest(&self) -> Arc<Snapshot> {
         Arc::clone(&self.latest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn workloads(&self) -> Arc<[Place]> {
+        Arc::clone(&self.workloads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn publish(&self, snapshot: Arc<Snapshot>) {
@@ -121,6 +133,12 @@ impl Feed {
         self.shared.latest()
     }
 
+    /// Says whose processes matter from the next look on.
+    pub(super) fn follow<'a>(&self, workloads: impl Iterator<Item = &'a WorkloadId>) {
+        let places = workloads.map(|id| (id.path.to_string(), id.inode)).collect();
+        *self.shared.workloads.lock().unwrap_or_else(PoisonError::into_inner) = places;
+    }
+
     /// Errors that the driver reported, counted.
     #[must_use]
     pub fn xids(&self) -> Arc<Xids> {
@@ -142,7 +160,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.shared.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         self.thread.unpark();
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn run(shared: &Shared, places: Places, pace: Duration, mail: &Mail, 
     let mut look = Look::new(places, pace, Arc::clone(&shared.xids));
     let mut told = BTreeMap::new();
     while !shared.stop.load(Ordering::Relaxed) {
-        let snapshot = Arc::new(look.look(&shared.latest()));
+        let snapshot = Arc::new(look.look(&shared.latest(), &shared.workloads()));
         shared.publish(Arc::clone(&snapshot));
         // Nobody listens after the first.
         let _ = looked.send(());
