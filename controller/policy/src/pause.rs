@@ -68,8 +68,8 @@ fn answer(state: &mut State, sample: &Sample, request: &Request) -> Option<Answe
 /// What there is to be let go of this workload, or of all.
 fn held(state: &State, only: Option<&WorkloadId>) -> BTreeMap<WorkloadId, Rung> {
     let asked_for = |id: &WorkloadId| only.is_none_or(|only| only == id);
-    let tracks = state.workloads.iter().filter(|(id, track)| asked_for(id) && track.held.rung > Rung::Free);
-    tracks.map(|(id, track)| (id.clone(), track.held.rung)).collect()
+    let tracks = state.workloads.iter().filter(|(id, track)| asked_for(id) && track.rung() > Rung::Free);
+    tracks.map(|(id, track)| (id.clone(), track.rung())).collect()
 }
 
 /// The configuration that is in force.

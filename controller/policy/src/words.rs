@@ -112,6 +112,7 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             Claim::Failed => write!(f, "an allocation of {by} failed"),
             Claim::Waits => write!(f, "{by} waits for room"),
         },
+        Evidence::Asked { level: Level::Nothing } => f.write_str("it is asked to take back what it gave"),
         Evidence::Asked { level } => write!(f, "it is asked for {level}"),
         Evidence::Conceded { level, by, result, freed, claimed, took } => {
             conceded(*level, by, result, f)?;
@@ -279,6 +280,22 @@ mod tests {
         ] {
             check(Evidence::Claimed { by: by.clone(), claim }, words);
         }
+        let (level, took) = (Level::Unload, Span::millis(1300));
+        check(Evidence::Asked { level }, "it is asked for unload");
+        check(Evidence::Asked { level: Level::Nothing }, "it is asked to take back what it gave");
+        let freed = Gains { host: -(64 << 20), gpus: [("GPU-7".into(), Bytes::mib(512))].into() };
+        let (by, result) = ("engine".to_owned(), ActResult::Failed("not now".into()));
+        let conceded = Evidence::Conceded { level, by, result, freed, claimed: Some(Gains::default()), took };
+        check(
+            conceded,
+            "unload by engine failed (not now): took 64MiB of host memory, freed 512MiB of gpu:GPU-7 after 1.3s, \
+             where it claims freed nothing",
+        );
+        check(Evidence::Unanswered { level, within: took }, "no answer to unload within 1.3s");
+        let undone = |times, until| Evidence::Reloaded { times, within: Span::secs(81), until };
+        check(undone(1, None), "a request brought back what it had given");
+        let often = "requests brought back what it had given 3 times within 81.0s: not asked for that for another 290.0s";
+        check(undone(3, Some(until)), often);
         let fact = Evidence::Used { share, threshold };
         check(fact.on(&"GPU-7".into()), "on gpu:GPU-7: 97.3% used, threshold 95%");
     }
@@ -295,7 +312,24 @@ mod tests {
         let why = Refusal::TooLittle { yields: Bytes::mib(3), needed: Bytes::mib(64) };
         let little = Refused { workload: workload.clone(), rung: Rung::Trim, why };
         assert_eq!(little.at(now).to_string(), "trim of a/b#7: yields 3MiB of the 64MiB needed");
-        let why = Refusal::Futile { until: now + Span::secs(8) };
+        let say = |why| Refused { workload: workload.clone(), rung: Rung::Offload, why }.at(now).to_string();
+        let (moves, room) = (Bytes::mib(900), Bytes::mib(100));
+        assert_eq!(
+            say(Refusal::NoHostRoom { moves, room }),
+            "offload of a/b#7: would move 900MiB to the host, which has room for 100MiB"
+        );
+        assert_eq!(
+            say(Refusal::NotOffered { level: Level::Unload }),
+            "offload of a/b#7: it does not offer unload"
+        );
+        assert_eq!(say(Refusal::Frozen), "offload of a/b#7: frozen: it can't answer");
+        let until = now + Span::secs(8);
+        assert_eq!(
+            say(Refusal::Reloads { until }),
+            "offload of a/b#7: requests undo it: left alone for another 8.0s"
+        );
+        assert_eq!(say(Refusal::Uncontested), "offload of a/b#7: full, but nobody needs more of it");
+        let why = Refusal::Futile { until };
         let futile = Refused { workload, rung: Rung::Throttle, why };
         assert_eq!(futile.at(now).to_string(), "throttle of a/b#7: futile for another 8.0s");
     }

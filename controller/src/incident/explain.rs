@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll_policy::concession::{Concession, Gains, Level};
 use plimsoll_policy::journal::{Entry, Line};
 use plimsoll_policy::plan::{Act, ActResult, Outcome};
 use plimsoll_policy::sample::Rung;
@@ -59,6 +60,12 @@ pub struct Measured {
     pub results: BTreeMap<String, u64>,
     /// What they freed; `None` where freeing is not their purpose.
     pub freed: Option<Bytes>,
+    /// What a workload gave when it was asked; `None` where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gave: Option<Gains>,
+    /// What it said itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<Gains>,
     /// From the beginning of the first to the end of the last.
     pub within: Span,
 }
@@ -139,6 +146,7 @@ pub fn explain(journal: Journal, id: u64) -> Result<Story, ExplainError> {
         }
         if let Some(story) = &mut story {
             line.sample.outcomes.iter().for_each(|outcome| story.measure(outcome));
+            line.sample.conceded.iter().for_each(|concession| story.hear(concession));
         }
         former = line.sample.at;
     }
@@ -206,6 +214,21 @@ impl Story {
             rung: action.to,
             evidence: words(action),
         });
+    }
+
+    /// An asking has the number of the action that it was.
+    fn hear(&mut self, concession: &Concession) {
+        if self.kind == "dry" || concession.number != self.action {
+            return;
+        }
+        let what = if concession.level == Level::Nothing { "restore" } else { concession.level.name() };
+        let measured = self.measured.entry(what).or_default();
+        measured.times += 1;
+        *measured.results.entry(format!("{} by {}", said(&concession.result), concession.by)).or_default() +=
+            1;
+        measured.gave = Some(concession.freed.clone());
+        measured.claimed.clone_from(&concession.claimed);
+        measured.within = (concession.begun + concession.took).since(self.window.at);
     }
 
     fn measure(&mut self, outcome: &Outcome) {

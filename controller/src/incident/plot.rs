@@ -174,9 +174,9 @@ fn legend(area: &Area<'_>) -> Drawn {
     let small = ("sans-serif", 13).into_text_style(area);
     let tiers = Tier::ALL.map(|tier| (tier.name(), tier_colour(tier)));
     let rungs = Rung::ALL.map(|rung| (rung.name(), rung_colour(rung)));
-    let shown = rungs.into_iter().filter(|(name, _)| !matches!(*name, "free" | "offload"));
+    let shown = rungs.into_iter().filter(|(name, _)| !matches!(*name, "free"));
     for (at, (name, colour)) in (0..).zip(tiers.into_iter().chain(shown)) {
-        let x = 10 + at * 118;
+        let x = 10 + at * 106;
         area.draw(&Rectangle::new([(x, 10), (x + 14, 24)], colour.filled()))?;
         area.draw_text(name, &small, (x + 20, 11))?;
     }

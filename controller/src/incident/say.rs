@@ -56,8 +56,14 @@ fn list(out: &mut String, name: &str, lines: &[String], none: &str) -> fmt::Resu
 }
 
 fn measured(act: &str, measured: &Measured) -> String {
-    let Measured { times, results, freed, within } = measured;
-    let freed = freed.map(|bytes| format!(", freed {bytes}")).unwrap_or_default();
+    let Measured { times, results, freed, gave, claimed, within } = measured;
+    let mut freed = freed.map(|bytes| format!(", freed {bytes}")).unwrap_or_default();
+    if let Some(gave) = gave {
+        freed += &format!(", {gave}");
+    }
+    if let Some(claimed) = claimed {
+        freed += &format!(" (it claims {claimed})");
+    }
     let ended = match results.first_key_value() {
         Some((only, _)) if results.len() == 1 => only.clone(),
         _ => results.iter().map(|(how, n)| format!("{n} {how}")).collect::<Vec<_>>().join(", "),

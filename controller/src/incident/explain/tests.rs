@@ -91,3 +91,25 @@ fn what_the_gate_stopped_is_told_as_such() {
     assert_eq!((story.rung, story.kind), (Rung::Freeze, "gate"));
     assert!(say::story(&story).contains("stopped by the kernel's gate"));
 }
+
+/// The same number stands on the wish, on the answer and on the action.
+#[test]
+fn an_asking_is_told_with_its_answer_and_how_it_was_undone() {
+    let (config, samples) = samples(&scenario("asked_and_restored"));
+    let dir = tempfile::tempdir().unwrap();
+    let files = journalled(dir.path(), &config, &samples, &[]);
+    let events = events::events(Journal::of(files.clone()), 100).unwrap();
+    let unload = events.iter().find(|event| event.rung == Rung::Offload).unwrap();
+    let text = say::story(&explain(Journal::of(files.clone()), unload.action).unwrap());
+    for word in [
+        "offload of embed",
+        "it is asked for unload",
+        "measured  unload: done by client, freed 600MiB of host memory, 1.0s after the decision",
+        "it is asked to take back what it gave",
+    ] {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+    let back = events.iter().rfind(|event| event.rung == Rung::Free && event.workload == "embed").unwrap();
+    let text = say::story(&explain(Journal::of(files), back.action).unwrap());
+    assert!(text.contains("restore by client done: took 600MiB of host memory"), "{text}");
+}

@@ -8,7 +8,7 @@ use super::{begin, is_ahead, settle};
 use crate::concession::Level;
 use crate::decide::{Turn, calm};
 use crate::gpu::GpuId;
-use crate::plan::Tier;
+use crate::plan::{Evidence, Tier};
 use crate::roles;
 use crate::sample::{Preference, Rung, Workload, WorkloadId};
 use crate::state::Track;
@@ -53,7 +53,8 @@ fn those(turn: &Turn<'_>, test: impl Fn(&Turn<'_>, &Workload, &Voluntary) -> boo
 }
 
 fn undo(turn: &mut Turn<'_>, id: &WorkloadId) {
-    let evidence = calm::evidence(turn);
+    let mut evidence = calm::evidence(turn);
+    evidence.push(Evidence::Asked { level: Level::Nothing });
     let Some((workload, track)) = turn.sample.workloads.get(id).zip(turn.state.workloads.get_mut(id)) else {
         return;
     };

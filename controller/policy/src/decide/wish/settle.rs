@@ -51,7 +51,9 @@ fn answered(turn: &mut Turn<'_>, concession: &Concession) {
     let Some(voluntary) = track.voluntary.as_deref_mut() else { return };
     let Some((wish, pending)) = voluntary.asking().filter(|(wish, _)| wish.number == *number) else { return };
     let (expected, pending) = (wish.expected.clone(), pending.clone());
-    if matches!(result, ActResult::Done | ActResult::Partial) && *level > Level::Nothing {
+    let done = *result == ActResult::Done;
+    // Of one that could not even be asked it is not known what it would have given.
+    if (done || *result == ActResult::Partial || !freed.is_nothing()) && *level > Level::Nothing {
         learn(&mut track.learned, *level, &pending, freed, *took, turn.sample.at);
     }
     let evidence = vec![Evidence::Conceded {
@@ -62,18 +64,14 @@ fn answered(turn: &mut Turn<'_>, concession: &Concession) {
         claimed: claimed.clone(),
         took: *took,
     }];
-    let gave = match result {
-        ActResult::Done | ActResult::Partial => Some(freed),
-        _ => None,
-    };
-    let good = gave.is_some_and(|freed| is_worth(freed, &expected));
-    close(turn, id, End { gave: gave.cloned(), done: *result == ActResult::Done, good, evidence });
+    let good = is_worth(freed, &expected);
+    close(turn, id, End { gave: freed.clone(), done, good, evidence });
 }
 
 /// How an asking ended.
 struct End {
-    /// What the meters show; `None` where it failed.
-    gave: Option<Gains>,
+    /// What the meters show, whatever was said.
+    gave: Gains,
     done: bool,
     /// Whether that was worth it.
     good: bool,
@@ -112,7 +110,7 @@ fn close(turn: &mut Turn<'_>, id: &WorkloadId, end: End) {
     let own = Holding::of(workload, Bytes::ZERO, &turn.config.ladder).map_or(Bytes::ZERO, |h| h.killable);
     let Some(track) = turn.state.workloads.get_mut(id) else { return };
     // Who was frozen meanwhile could not answer: that is nothing to hold against it.
-    let excused = end.gave.is_none() && super::prospect::is_frozen(workload, track);
+    let excused = !end.done && super::prospect::is_frozen(workload, track);
     let Some(voluntary) = track.voluntary.as_deref_mut() else { return };
     let Some(level) = voluntary.wish.as_ref().map(|wish| wish.level) else { return };
     voluntary.pending = None;
@@ -122,9 +120,7 @@ fn close(turn: &mut Turn<'_>, id: &WorkloadId, end: End) {
         Level::Nothing if voluntary.gave == Gains::default() => restored(voluntary, at),
         Level::Nothing => pause(voluntary, level, UNRESTORED, at),
         Level::Gc | Level::Aggressive => {
-            // What it was on before is what it is on now.
-            let base = if end.gave.is_some() { GENTLE } else { FAILED };
-            rest(voluntary, level, base, end.good, at);
+            rest(voluntary, level, if end.done || end.good { GENTLE } else { FAILED }, end.good, at);
             voluntary.wish = None;
         }
         Level::Offload | Level::Unload => {
@@ -135,7 +131,7 @@ fn close(turn: &mut Turn<'_>, id: &WorkloadId, end: End) {
             }
             // Even one that failed may be half way there: it is to be undone like the others.
             voluntary.level = level;
-            voluntary.gave = voluntary.gave.and(&end.gave.unwrap_or_default());
+            voluntary.gave = voluntary.gave.and(&end.gave);
             (voluntary.left, voluntary.since) = (Had::of(workload, own), at);
         }
     }
@@ -185,7 +181,7 @@ fn expire(turn: &mut Turn<'_>, id: &WorkloadId) {
     let Some((wish, pending)) = voluntary.and_then(Voluntary::asking) else { return };
     if turn.at() >= overdue(pending.at, wish.deadline) {
         let evidence = vec![Evidence::Unanswered { level: wish.level, within: wish.deadline }];
-        close(turn, id, End { gave: None, done: false, good: false, evidence });
+        close(turn, id, End { gave: Gains::default(), done: false, good: false, evidence });
     }
 }
 
