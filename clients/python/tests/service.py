@@ -180,14 +180,14 @@ class Service:
                 except Refusal as refusal:
                     answer = {"error": refusal.name, "parameters": refusal.parameters}
                     name, given = "", {}
-                if not call.get("oneway") and name != "Subscribe":
-                    _send(stream, answer)
                 with self._changed:
                     if name:
                         self.calls.append((name, given))
                     if name == "Subscribe" and session is not None:
                         self._streams[session] = stream
                     self._changed.notify_all()
+                if not call.get("oneway") and name != "Subscribe":
+                    _send(stream, answer)
         with self._changed:
             self._open.discard(stream)
             if session is not None:

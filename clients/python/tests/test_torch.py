@@ -143,9 +143,10 @@ class Hooks(ServiceCase):
             self.hooks.manage(self.client(), torch_double.Module(300, 300))
 
 
-@unittest.skipUnless(importlib.util.find_spec("torch"), "PyTorch is not installed")
 class RealTorch(ServiceCase):
     def test_a_model_on_the_cpu_is_dropped_and_loaded_again(self) -> None:
+        if not importlib.util.find_spec("torch"):
+            self.skipTest("PyTorch is not installed")
         torch: Any = importlib.import_module("torch")
         sys.modules.pop("plimsoll.torch", None)
         hooks: Any = importlib.import_module("plimsoll.torch")
