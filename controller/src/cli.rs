@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use plimsoll_policy::concession::Level;
 use plimsoll_policy::config::ways::{BadSignal, Signal, Watch};
 use plimsoll_policy::config::{DryRun, memory, time};
+use plimsoll_policy::pause::LONGEST;
 use plimsoll_policy::units::{Bytes, Span};
 
 const EXIT_CODES: &str = "Exit status:
@@ -26,6 +27,14 @@ const STATUS_EXAMPLES: &str = "Examples:
   plimsoll status chat
   plimsoll status --json | jq '.workloads[] | select(.rung != \"free\")'
   plimsoll status --url http://node7:9478";
+
+const RELEASE_EXAMPLES: &str = "Examples:
+  plimsoll release
+  plimsoll release batch";
+
+const PAUSE_EXAMPLES: &str = "Examples:
+  plimsoll pause --for 30m
+  plimsoll resume";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   plimsoll config default > /etc/plimsoll/plimsoll.yaml
@@ -249,6 +258,11 @@ pub(crate) enum SignalTo {
     All,
 }
 
+fn pause(text: &str) -> Result<Duration, String> {
+    let lasts = time(text).filter(|lasts| (Span::secs(1)..=LONGEST).contains(lasts));
+    lasts.map(Duration::from).ok_or_else(|| "expected a time from 1s to 24h, like 90s or 2h".into())
+}
+
 /// Whether a workload may be a victim.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum Preference {
@@ -278,8 +292,25 @@ pub(crate) enum Command {
     /// Try policies on modelled machines: what would be killed, who would wait, hours in seconds
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(SimulateArgs),
-    /// Undo everything that a daemon has set and left behind
+    /// Let go of everything, and take nothing for ten seconds; without a daemon, undo what one has left behind
+    #[command(after_help = RELEASE_EXAMPLES)]
     Release {
+        /// Only this workload
+        workload: Option<String>,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Let go of everything and do nothing for a while; what would be done is still told
+    #[command(after_help = PAUSE_EXAMPLES)]
+    Pause {
+        /// For how long, up to a day, like 90s or 2h
+        #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = pause)]
+        lasts: Duration,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// End a pause
+    Resume {
         #[command(flatten)]
         file: ConfigFile,
     },
@@ -297,9 +328,11 @@ pub(crate) enum Command {
         /// As JSON, as /status gives it
         #[arg(long)]
         json: bool,
-        /// Where the daemon listens (`daemon.listen` of its configuration)
-        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9478", env = "PLIMSOLL_URL")]
-        url: String,
+        /// Ask over HTTP, where the daemon listens (`daemon.listen` of its configuration): for another machine, or without being root
+        #[arg(long, value_name = "URL", env = "PLIMSOLL_URL")]
+        url: Option<String>,
+        #[command(flatten)]
+        file: ConfigFile,
     },
     /// Decide a journal again and say where the decisions differ
     #[command(after_help = REPLAY_EXAMPLES)]

@@ -1,6 +1,7 @@
 //! The sub-commands, between their arguments and the library.
 
 pub(crate) mod incident;
+pub(crate) mod operator;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,10 +11,8 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use plimsoll::check::{self, HostPaths};
 use plimsoll::exec::{Exec, Needs};
-use plimsoll::ledger::Ledger;
-use plimsoll::ledger::release;
 use plimsoll::simulate::{self, Simulation};
-use plimsoll::{config, exec, report, run, sense};
+use plimsoll::{config, exec, run, sense};
 use plimsoll_model::fleet::{self, Fleet, Policy};
 use plimsoll_policy::concession::Level;
 use plimsoll_policy::config::ways::{Means, Recipients, Signal, Signals};
@@ -137,21 +136,6 @@ fn simulation(arguments: &SimulateArgs) -> Result<Simulation> {
     })
 }
 
-/// A daemon that runs would set again what is released here, so it has to be told to go instead.
-pub(crate) fn release(file: &ConfigFile) -> Result<()> {
-    let config = load(file)?;
-    let run_dir = config.daemon.run_dir.as_ref();
-    let Some(_) = Ledger::existing(run_dir)? else {
-        return Ok(release::print(&release::Released::default(), &mut std::io::stdout())?);
-    };
-    let ledger = Ledger::own(run_dir, &config.daemon.cgroup_root)
-        .context("stop the daemon first: it releases everything at its end")?;
-    let released = release::release(&ledger);
-    release::print(&released, &mut std::io::stdout())?;
-    anyhow::ensure!(released.failed.is_empty(), "{} things could not be undone", released.failed.len());
-    Ok(())
-}
-
 pub(crate) fn check(json: bool) -> Result<()> {
     let host = check::probe(&HostPaths::default());
     // Without these two, loading would only say the same in the kernel's words.
@@ -162,19 +146,6 @@ pub(crate) fn check(json: bool) -> Result<()> {
         print(&check::render(&host))?;
     }
     Ok(host.require()?)
-}
-
-pub(crate) fn status(workload: Option<&str>, json: bool, url: &str) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let status = runtime.block_on(report::status(url))?;
-    let status = match workload {
-        Some(name) => status.only(name)?,
-        None => status,
-    };
-    if json {
-        return print(&format!("{}\n", serde_json::to_string_pretty(&status)?));
-    }
-    print(&report::render(&status))
 }
 
 pub(crate) fn validate(file: &Path) -> Result<()> {

@@ -35,13 +35,17 @@ fn obey(command: Command) -> anyhow::Result<()> {
         Command::Run { file, dry_run } => command::run(&file, dry_run),
         Command::Exec(exec) => command::exec(exec),
         Command::Simulate(simulate) => command::simulate(&simulate),
-        Command::Release { file } => command::release(&file),
+        Command::Release { workload, file } => command::operator::release(workload.as_deref(), &file),
+        Command::Pause { lasts, file } => command::operator::pause(lasts, &file),
+        Command::Resume { file } => command::operator::resume(&file),
         Command::Replay(replay) => command::incident::replay(replay),
         Command::Explain { id, journal, json } => command::incident::explain(id, journal, json),
         Command::Events { journal, last, json } => command::incident::events(journal, last, json),
         Command::Guardian { run_dir, controller } => Ok(guardian::main(&run_dir, controller)?),
         Command::Check { json } => command::check(json),
-        Command::Status { workload, json, url } => command::status(workload.as_deref(), json, &url),
+        Command::Status { workload, json, url, file } => {
+            command::operator::status(workload.as_deref(), json, url.as_deref(), &file)
+        }
         Command::Config(ConfigCommand::Default) => command::print(config::DEFAULT),
         Command::Config(ConfigCommand::Validate { file }) => command::validate(&file),
         Command::Config(ConfigCommand::Effective { file, memory }) => command::effective(file, memory),
@@ -56,6 +60,7 @@ fn status(error: &anyhow::Error) -> u8 {
         error if error.is::<LoadError>() => 2,
         error if matches!(error.downcast_ref(), Some(ExecError::Name(_))) => 2,
         error if let Some(ExecError::Admission { source, .. }) = error.downcast_ref() => asked(source),
+        error if let Some(error) = error.downcast_ref::<AskError>() => asked(error),
         _ if lacks => 3,
         error if error.is::<ClientError>() => 4,
         error if error.is::<Differs>() => 6,
@@ -69,6 +74,6 @@ fn asked(error: &AskError) -> u8 {
         AskError::Refused(_) => 5,
         AskError::Off => 2,
         AskError::Unreachable { .. } | AskError::Silent(_) => 4,
-        AskError::Runtime(_) => 1,
+        AskError::Runtime(_) | AskError::Denied(_) | AskError::Operator(_) => 1,
     }
 }

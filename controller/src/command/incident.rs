@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use plimsoll::config;
+use plimsoll::control::client::ExplainReply;
 use plimsoll::incident::compare::Policy;
 use plimsoll::incident::read::{Journal, Place};
 use plimsoll::incident::replay::{Remark, Verdict};
@@ -12,7 +13,7 @@ use plimsoll::incident::{compare, events, explain, plot, replay, say};
 use plimsoll::report::journal_files;
 use serde::Serialize;
 
-use super::{load, print};
+use super::{load, operator, print};
 use crate::cli::{ConfigFile, JournalFiles, ReplayArgs};
 
 /// Passes that are named; more than these tell nothing new.
@@ -132,6 +133,14 @@ fn progress() -> impl FnMut(&Journal) {
 
 pub(crate) fn explain(id: u64, journal: JournalFiles, json: bool) -> Result<()> {
     let JournalFiles { journal, file } = journal;
+    if journal.is_empty()
+        && let Some(ExplainReply { lines, story }) = operator::explained(id, &file)?
+    {
+        return match json {
+            true => print(&format!("{}\n", serde_json::to_string_pretty(&story)?)),
+            false => print(&(lines.join("\n") + "\n")),
+        };
+    }
     let story = explain::explain(open(journal, &file)?, id)?;
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&story)?));

@@ -1,5 +1,7 @@
 //! The calls of those who run the machine. They are told what the command line would tell them.
 
+use std::fmt;
+
 use plimsoll_policy::admission::Call;
 use plimsoll_policy::pause;
 use plimsoll_policy::sample::WorkloadId;
@@ -15,6 +17,7 @@ use super::parameters::Parameters;
 use crate::incident::read::Journal;
 use crate::incident::{explain, say};
 use crate::report::journal_files;
+use crate::report::status::NoSuchWorkload;
 
 const ACTION: std::ops::RangeInclusive<u64> = 1..=i64::MAX as u64;
 /// Who is let go is spared for so long where nothing else is said: long enough to be seen, too short to be forgotten.
@@ -48,8 +51,21 @@ pub enum OperatorRefusal {
     },
 }
 
-impl From<crate::report::status::NoSuchWorkload> for OperatorRefusal {
-    fn from(error: crate::report::status::NoSuchWorkload) -> Self {
+impl fmt::Display for OperatorRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchWorkload { name, present } => {
+                NoSuchWorkload { name: name.clone(), present: present.clone() }.fmt(f)
+            }
+            Self::NotExplained { message } => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for OperatorRefusal {}
+
+impl From<NoSuchWorkload> for OperatorRefusal {
+    fn from(error: NoSuchWorkload) -> Self {
         Self::NoSuchWorkload { name: error.name, present: error.present }
     }
 }

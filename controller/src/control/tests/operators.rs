@@ -61,3 +61,26 @@ fn what_the_journal_does_not_tell_is_not_explained() {
     let message = refused["parameters"]["message"].as_str().unwrap();
     assert!(message.contains("no action 5"), "{message}");
 }
+
+#[test]
+fn the_client_of_the_command_line_understands_it() {
+    use client::{Operation, ReleaseReply, ResumeReply, StatusReply, block_on, operate};
+    let desk = Desk16::start();
+    let path = desk.path();
+    let paused: ReleaseReply = block_on(operate(&path, Operation::Pause { seconds: 60 })).unwrap().unwrap();
+    assert_eq!(paused.released, [""; 0]);
+    std::thread::sleep(Duration::from_millis(200));
+    let status: StatusReply =
+        block_on(operate(&path, Operation::Status { workload: None })).unwrap().unwrap();
+    assert!(status.status.paused_seconds.is_some());
+    let resumed: ResumeReply = block_on(operate(&path, Operation::Resume {})).unwrap().unwrap();
+    assert!(resumed.paused);
+    let nobody = Operation::Release { workload: Some("nobody") };
+    let error = block_on(operate::<ReleaseReply>(&path, nobody)).unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "no workload is named \"nobody\"; there are chat");
+    let story = block_on(operate::<client::ExplainReply>(&path, Operation::Explain { action: 3 })).unwrap();
+    assert!(story.unwrap_err().to_string().contains("no action 3"));
+    let none = desk.dir.path().join("none.sock");
+    let error = block_on(operate::<StatusReply>(&none, Operation::Status { workload: None })).unwrap();
+    assert!(error.unwrap_err().is_absence());
+}
