@@ -58,13 +58,17 @@ pub(super) async fn serve(stream: UnixStream, control: &Arc<Control>) {
             let listens = if call.more() { Duration::ZERO } else { LISTENS };
             let answered = {
                 let mut answer = pin!(client.answer(call));
-                tokio::select! {
-                    answered = &mut answer => Some(answered),
-                    () = &mut hung_up, if listening => {
-                        listening = false;
-                        timeout(listens, answer).await.ok()
+                let whole = async {
+                    if listening {
+                        tokio::select! {
+                            answered = &mut answer => return Some(answered),
+                            () = &mut hung_up => listening = false,
+                        }
                     }
-                }
+                    // It may have hung up before it came to this call.
+                    timeout(listens, answer).await.ok()
+                };
+                whole.await
             };
             if answered != Some(Ok(())) {
                 break;
