@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::world::{Daemon, Group, available_mib, get, has_swap, total_mib, wait};
 
 /// Every tier comes early, so that there is memory left when the last one is reached.
-fn strict(dry_run: &str) -> String {
+pub(crate) fn strict(dry_run: &str) -> String {
     let used = 100 - available_mib() * 100 / total_mib();
     let tier =
         |name: &str, n: u64| format!("  {name}: {{ used: {}%, leave: {}% }}\n", used + n, used + n - 2);

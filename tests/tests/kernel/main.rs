@@ -4,6 +4,7 @@
 mod act;
 mod admission;
 mod ask;
+mod control;
 mod daemon;
 mod dry;
 mod early;

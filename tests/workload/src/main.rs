@@ -10,6 +10,7 @@ mod heap;
 mod launch;
 mod memory;
 mod model_server;
+mod program;
 mod random;
 mod requests;
 mod say;
@@ -39,6 +40,8 @@ enum Load {
     GpuServer(gpu_server::Args),
     /// Hold memory and give it back when asked
     Giver(giver::Args),
+    /// Hold memory, and give it back when the controller asks
+    Program(program::Args),
     /// Use processor time only
     Spin(eaters::Spin),
     /// Write a file of random content and drop it from the page cache
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Load::Populate(args) => eaters::populate(&args),
         Load::GpuServer(args) => gpu_server::run(&args),
         Load::Giver(args) => giver::run(&args),
+        Load::Program(args) => program::run(&args),
         Load::Spin(args) => eaters::spin(&args),
         Load::Weights(args) => weights::run(&args),
         Load::Launch(args) => launch::run(&args),
