@@ -42,7 +42,7 @@ pub fn way(at: &EngineAt, ask: &Ask) -> Result<Arc<dyn Way>, WayError> {
         EngineKind::Sglang => engine(Sglang::new(http()?, model), ask),
         EngineKind::Trtllm => engine(Trtllm::new(http()?, model), ask),
         EngineKind::Ollama => shelf(Ollama(http()?), at, ask),
-        EngineKind::Llamacpp => engine(Llamacpp(http()?), ask),
+        EngineKind::Llamacpp => engine(Llamacpp::new(http()?), ask),
         EngineKind::LlamacppRouter => shelf(LlamacppRouter(http()?), at, ask),
         EngineKind::LlamaSwap => shelf(LlamaSwap(http()?), at, ask),
         EngineKind::Triton => shelf(Triton::new(http()?), at, ask),

@@ -3,6 +3,8 @@
 //! What it offers is to forget what its idle slots hold: prompts and their checkpoints. Whether it sleeps is told by `/props`,
 //! which does not wake it; `/slots` would.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use plimsoll_policy::concession::Level;
 use serde::Deserialize;
 use serde_json::json;
@@ -16,7 +18,11 @@ const MISSING: &str = "it has no call that unloads its model: start it with --sl
 
 /// One server.
 #[derive(Debug)]
-pub(super) struct Llamacpp(pub(super) Client);
+pub(super) struct Llamacpp {
+    http: Client,
+    /// It has said that it erases nothing: it was started without `--slot-save-path`.
+    fixed: AtomicBool,
+}
 
 #[derive(Deserialize)]
 struct Props {
@@ -33,9 +39,13 @@ struct Slot {
 }
 
 impl Llamacpp {
+    pub(super) fn new(http: Client) -> Self {
+        Self { http, fixed: AtomicBool::new(false) }
+    }
+
     /// `None` where the server was started without them.
     async fn slots(&self, by: Instant) -> Result<Option<Vec<Slot>>, WayError> {
-        let answer = self.0.get("/slots", by).await?;
+        let answer = self.http.get("/slots", by).await?;
         if answer.absent() { Ok(None) } else { Ok(Some(answer.json()?)) }
     }
 }
@@ -46,7 +56,7 @@ impl Engine for Llamacpp {
     }
 
     async fn probe(&self, by: Instant) -> Result<Probed, WayError> {
-        let Props { is_sleeping, build_info } = self.0.get("/props", by).await?.json()?;
+        let Props { is_sleeping, build_info } = self.http.get("/props", by).await?.json()?;
         let mut probed = Probed { version: build_info, state: State::Active, ..Probed::default() };
         probed.can = Capabilities { requests: Requests::Finished, ..Capabilities::nothing(MISSING) };
         if is_sleeping {
@@ -54,7 +64,9 @@ impl Engine for Llamacpp {
         } else if let Some(slots) = self.slots(by).await? {
             let busy = slots.iter().filter(|slot| slot.is_processing).count();
             probed.inflight = u32::try_from(busy).ok();
-            probed.can.levels = [(Level::Aggressive, Release::CACHES)].into();
+            if !self.fixed.load(Ordering::Relaxed) {
+                probed.can.levels = [(Level::Aggressive, Release::CACHES)].into();
+            }
         }
         Ok(probed)
     }
@@ -63,8 +75,9 @@ impl Engine for Llamacpp {
         let slots = self.slots(by).await?.unwrap_or_default();
         for slot in slots.iter().filter(|slot| !slot.is_processing) {
             let erase = Ask::new(Method::POST, format!("/slots/{}?action=erase", slot.id));
-            let answer = self.0.send(&erase, by).await?;
+            let answer = self.http.send(&erase, by).await?;
             if answer.absent() {
+                self.fixed.store(true, Ordering::Relaxed);
                 return Err(WayError::NotOffered(Level::Aggressive));
             }
             answer.ok().map_err(WayError::from)?;
@@ -78,10 +91,10 @@ impl Engine for Llamacpp {
     }
 
     async fn smoke(&self, by: Instant) -> Result<(), WayError> {
-        let answer = self.0.post("/completion", &json!({ "prompt": "OK", "n_predict": 1 }), by).await?;
+        let answer = self.http.post("/completion", &json!({ "prompt": "OK", "n_predict": 1 }), by).await?;
         if answer.status.is_success() || answer.status.is_server_error() && !answer.absent() {
             return Ok(answer.ok().map(drop)?);
         }
-        openai::smoke(&self.0, None, by).await
+        openai::smoke(&self.http, None, by).await
     }
 }

@@ -38,7 +38,8 @@ impl Triton {
     async fn control(&self, name: &str, verb: &str, by: Instant) -> Result<(), WayError> {
         let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
         let answer = self.http.post(format!("/v2/repository/models/{name}/{verb}"), &json!({}), by).await?;
-        if answer.status.is_client_error() && String::from_utf8_lossy(&answer.body).contains("not allowed") {
+        // A 400 or a 503, by what forbids it.
+        if !answer.status.is_success() && String::from_utf8_lossy(&answer.body).contains("not allowed") {
             self.fixed.store(true, Ordering::Relaxed);
         }
         Ok(answer.ok().map(drop)?)

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Progress, Verdict, log};
+use super::{Progress, Selection, Verdict, log};
 use crate::vm::{Boot, Timing};
 use crate::vm_command::SwapKind;
 use crate::{build, setup};
 
 /// Guest seconds that one test may take.
 const TEST_SECONDS: u32 = 120;
+/// The same where a real model is loaded, asked, unloaded and loaded again: half a second for an embedding.
+const PYTHON_SECONDS: u32 = 300;
 /// Wall-clock limit for one guest.
 const GUEST_LIMIT: Duration = Duration::from_secs(25 * 60);
 /// The disk at `/data`: room for a file that is larger than the guest's memory.
@@ -58,13 +60,14 @@ pub(super) fn run(
     programs: &Programs,
     series: &str,
     swap: SwapKind,
-    filter: &[String],
+    selection: &Selection,
     progress: &Progress,
 ) -> Result<Verdict> {
-    let command = ["/plimsoll-each", "/kernel", &TEST_SECONDS.to_string()].map(str::to_owned);
+    let seconds = if selection.python { PYTHON_SECONDS } else { TEST_SECONDS };
+    let command = ["/plimsoll-each", "/kernel", &seconds.to_string()].map(str::to_owned);
     let mut boot = Boot::new(
         setup::kernel(series)?,
-        command.into_iter().chain(filter.iter().cloned()),
+        command.into_iter().chain(selection.filter.iter().cloned()),
         log(series, swap),
     );
     boot.memory_mib = MEMORY_MIB;
@@ -80,6 +83,10 @@ pub(super) fn run(
         [("PLIMSOLL_BIN", "/plimsoll"), ("PLIMSOLL_WORKLOAD", "/plimsoll-workload"), ("PLIMSOLL_NVML", NVML)]
     {
         boot.env.insert(name.to_owned(), value.to_owned());
+    }
+    if selection.python {
+        boot.data_mib = Some(DATA_MIB + setup::PYTHON_MIB);
+        setup::add_python(&mut boot)?;
     }
     let mut verdict = Verdict::default();
     let report = boot.run(&mut |line| {

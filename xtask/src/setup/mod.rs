@@ -18,7 +18,7 @@ pub(crate) use bpf::bpf;
 pub(crate) use kernels::{SERIES, kernel};
 pub(crate) use llvm::llvm;
 pub(crate) use nextest::nextest;
-pub(crate) use python::{PYTHON_MIB, add_python, python3};
+pub(crate) use python::{PYTHON_MIB, add_python, engines, python, python3};
 
 /// Sets everything up and says what was found, one line each.
 pub(crate) fn all() -> Result<ExitCode> {

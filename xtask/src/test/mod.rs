@@ -19,7 +19,8 @@ use steps::Steps;
 /// How much to test.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Plays the demo as well, and checks what it promises; checks the types and the style of the Python client
+    /// Runs real engines as well, plays the demo and checks what it promises, and checks the types
+    /// and the style of the Python client
     #[arg(long)]
     all: bool,
     /// Measures only how much of the policy its tests cover
@@ -55,6 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if arguments.all {
         steps.step("python lint", python::lint);
+        steps.step("engines", host::engines);
         steps.step("fleet", fleet::run);
         steps.step("demo", play_demo);
     }

@@ -1,5 +1,4 @@
 //! What arrives at a real socket, and when.
-#![expect(clippy::unwrap_used, reason = "what can't go on in a test shall say where, and no more")]
 
 use std::time::Duration;
 
