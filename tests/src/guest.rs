@@ -35,6 +35,12 @@ pub fn nvml() -> PathBuf {
     program("PLIMSOLL_NVML")
 }
 
+/// A Python with an embedding model, where the guest has one; what it is started with stands in `tests/python`.
+#[must_use]
+pub fn python() -> Option<PathBuf> {
+    std::env::var_os("PLIMSOLL_PYTHON").map(PathBuf::from)
+}
+
 fn program(variable: &str) -> PathBuf {
     std::env::var_os(variable).expect("kernel tests are run by `cargo xtask vm`, which sets it").into()
 }

@@ -13,6 +13,7 @@ mod gpu;
 mod guest;
 mod identity;
 mod lease;
+mod model_server;
 mod oom;
 mod planner;
 mod probes;
