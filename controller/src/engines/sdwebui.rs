@@ -68,3 +68,28 @@ impl Engine for Sdwebui {
         self.post("/sdapi/v1/server-stop", by).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::post;
+    use plimsoll_policy::units::Share;
+
+    use super::*;
+    use crate::engines::ollama::Ollama;
+    use crate::engines::shelf::Shelved;
+    use crate::engines::way::EngineWay;
+
+    #[tokio::test]
+    async fn it_can_be_asked_to_end_and_others_can_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let routes = Router::new().route("/sdapi/v1/server-stop", post(|| async {}));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let client = || Client::new("sdwebui", &url, &[]).unwrap();
+        let soon = std::time::Duration::from_secs(2);
+        assert_eq!(EngineWay::new(Sdwebui(client()), Share::ZERO).stop(soon).await, Ok(()));
+        let ollama = EngineWay::new(Shelved::new(Ollama(client()), Vec::new()), Share::ZERO);
+        assert!(matches!(ollama.stop(soon).await, Err(WayError::Refused(_))));
+    }
+}

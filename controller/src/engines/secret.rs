@@ -75,3 +75,32 @@ fn read(path: &Path) -> Result<(Secret, u32), String> {
         secret => Ok((Secret(secret.to_owned()), metadata.permissions().mode())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn secret(content: &str) -> Result<String, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, content).unwrap();
+        let read = SecretFile::new(path).read().await;
+        read.map(|secret| secret.expose().to_owned()).map_err(|problem| problem.to_string())
+    }
+
+    #[tokio::test]
+    async fn the_first_line_is_the_secret() {
+        assert_eq!(secret(" key \nmore\n").await.as_deref(), Ok("key"));
+        assert!(secret("").await.unwrap_err().ends_with("its first line is empty"));
+        assert!(secret("\nkey").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_fifo_in_its_place_keeps_nobody_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let problem = SecretFile::new(path).read().await.err().unwrap();
+        assert!(problem.to_string().ends_with("it is no regular file"), "{problem}");
+    }
+}

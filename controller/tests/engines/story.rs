@@ -1,6 +1,7 @@
 //! Every engine as it should be: offered, released, restored, tried; and the traps that single engines have.
 
 use std::path::Path;
+use std::time::Duration;
 
 use plimsoll::ask::way::WayError;
 use plimsoll::engines;
@@ -70,7 +71,7 @@ async fn the_next_request_undoes_an_unload_and_that_is_seen() {
         let offer = tried.way.offer().await.unwrap();
         assert_eq!((offer.level, offer.gated), (Some(Level::Unload), false), "{}", entry.kind);
         let client = engines::http::Client::new("a user", &tried.server.url, &[]).unwrap();
-        let by = tokio::time::Instant::now() + std::time::Duration::from_secs(2);
+        let by = tokio::time::Instant::now() + Duration::from_secs(2);
         let (path, model) = match entry.kind {
             EngineKind::Ollama => ("/api/generate", "m:latest"),
             _ => ("/v1/completions", "m"),
@@ -255,4 +256,35 @@ async fn an_engine_on_a_unix_socket_is_asked_the_same() {
         EngineAt { kind: EngineKind::Ollama, url: format!("unix:{}", path.display()), ..EngineAt::default() };
     let offer = engines::way(&at, &Ask::default()).unwrap().offer().await.unwrap();
     assert_eq!((offer.level, offer.inflight), (Some(Level::Nothing), Some(0)));
+}
+
+/// Whoever asks may go away at any moment. What it left shut is opened at the next look.
+#[tokio::test]
+async fn a_drain_that_nobody_waits_for_any_more_lets_requests_in_again() {
+    let tried = Tried::new(&TABLE[0], Fault::Busy, Where::Everywhere).await;
+    let given_up =
+        tokio::time::timeout(Duration::from_millis(300), tried.ask(1, Level::Offload, 10_000)).await;
+    assert!(given_up.is_err());
+    assert!(tried.server.said().last().unwrap().starts_with("POST /pause"));
+    tried.way.offer().await.unwrap();
+    assert_eq!(tried.server.said().last().unwrap(), "POST /resume");
+    assert_eq!(tried.server.bytes(), FULL);
+}
+
+/// Much, slowly or for ever: an answer ends with its deadline or its limit.
+#[tokio::test]
+async fn answers_have_a_largest_size_and_a_last_moment() {
+    use axum::routing::get;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let routes = axum::Router::new()
+        .route("/much", get(|| async { vec![b'x'; 9 << 20] }))
+        .route("/never", get(|| async { std::future::pending::<()>().await }));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let client = engines::http::Client::new("a server", &url, &[]).unwrap();
+    let by = || tokio::time::Instant::now() + Duration::from_millis(500);
+    let much = client.get("/much", by() + Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(much.to_string(), "a server: GET /much: the answer is longer than 8 MiB");
+    let never = WayError::from(client.get("/never", by()).await.unwrap_err());
+    assert!(matches!(never, WayError::Late(after) if after >= Duration::from_millis(490)), "{never:?}");
 }
