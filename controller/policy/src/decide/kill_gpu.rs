@@ -38,14 +38,20 @@ pub(crate) fn consider(turn: &mut Turn<'_>) {
     }
 }
 
-/// Bytes above what emergency may be left at; `None` where nobody has to die for them. What is promised is not used yet.
+/// Bytes above what emergency may be left at; `None` where nobody has to die for them. What is promised is not used yet, and
+/// between the two thresholds somebody who only grows has room.
 fn needed(turn: &Turn<'_>, gpu: &GpuId) -> Option<Bytes> {
     let seen = turn.assessed.report.gpus.get(gpu)?;
     let short = seen.tier == Tier::Emergency && seen.contested && !seen.is_stale();
     let reading = turn.sample.gpus.get(gpu).filter(|_| short)?;
     let (total, used) = reading.total.zip(reading.used)?;
-    let above = used.saturating_sub(total.share(turn.config.gpu.emergency.leave));
-    (above > Bytes::ZERO).then_some(above)
+    let limits = &turn.config.gpu.emergency;
+    let above = used.saturating_sub(total.share(limits.leave));
+    let full = used >= total.share(limits.used);
+    let within = turn.config.gpu.contested_for;
+    let fails = turn.state.gpus.get(gpu).is_some_and(|track| track.appetite.fails(turn.at(), within));
+    let lacks = full || fails || turn.state.admission.waits_for(gpu);
+    (lacks && above > Bytes::ZERO).then_some(above)
 }
 
 fn kill(turn: &mut Turn<'_>, gpu: &GpuId, needed: Bytes) {

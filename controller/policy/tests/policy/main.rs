@@ -12,6 +12,7 @@ mod dry;
 mod gpu;
 mod gpu_admission;
 mod gpu_kill;
+mod gpu_lives;
 mod invariants;
 mod lives;
 mod pause;

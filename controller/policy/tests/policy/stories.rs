@@ -150,7 +150,7 @@ pub(crate) fn asked_in_vain() -> Story {
 type Record = fn() -> Story;
 
 /// Every story by the name of its file.
-pub(crate) const STORIES: [(&str, Record); 15] = [
+pub(crate) const STORIES: [(&str, Record); 16] = [
     ("story_a_noswap", || story_a(0)),
     ("story_a_swap", || story_a(1000)),
     ("story_b_noswap", || story_b(0, 0)),
@@ -166,6 +166,7 @@ pub(crate) const STORIES: [(&str, Record); 15] = [
     ("lower_one_first", lower_one_first),
     ("asked_and_restored", asked_and_restored),
     ("asked_in_vain", asked_in_vain),
+    ("gpu_ladder", crate::gpu_lives::gpu_ladder),
 ];
 
 #[test]
