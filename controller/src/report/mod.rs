@@ -2,6 +2,7 @@
 
 mod about;
 mod admission;
+mod asking;
 mod client;
 mod gpus;
 mod histogram;

@@ -7,7 +7,9 @@ use std::fmt::Write;
 use plimsoll_policy::assess::thrashing::ThrashState;
 use plimsoll_policy::units::{Bytes, Share, Span};
 
-use super::status::{AdmissionStatus, HostStatus, Status, TotalsStatus, WorkloadStatus};
+use super::status::{
+    AdmissionStatus, AskingStatus, ConcededStatus, HostStatus, Status, TotalsStatus, WorkloadStatus,
+};
 
 /// The whole status as text.
 #[must_use]
@@ -130,6 +132,9 @@ fn workloads(workloads: &[WorkloadStatus], out: &mut String) -> std::fmt::Result
         for evidence in &workload.evidence {
             writeln!(out, "  because {evidence}")?;
         }
+        if let Some(it) = &workload.asking {
+            asking(it, out)?;
+        }
         if let Some(left) = workload.held_off_seconds {
             writeln!(out, "  not let go for another {}", duration(left))?;
         }
@@ -139,6 +144,32 @@ fn workloads(workloads: &[WorkloadStatus], out: &mut String) -> std::fmt::Result
         }
     }
     Ok(())
+}
+
+/// What is asked of it now, and how the last asking ended; what it could be asked for is in the JSON.
+fn asking(it: &AskingStatus, out: &mut String) -> std::fmt::Result {
+    if let Some(level) = it.wanted.as_ref().filter(|_| it.busy) {
+        writeln!(out, "  being asked for {level}")?;
+    }
+    if let Some(level) = it.level.as_ref().filter(|level| *level != "nothing") {
+        writeln!(out, "  in force by its own word: {level}")?;
+    }
+    let Some(ConcededStatus { level, by, result, why, ago_seconds, took_seconds, freed, .. }) = &it.last
+    else {
+        return Ok(());
+    };
+    let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
+    let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+    let (took, ago) = (duration(*took_seconds), duration(*ago_seconds));
+    write!(out, "  asked for {level}{by}, {result} in {took}, {ago} ago{why}")?;
+    if level != "restore" {
+        let host = u64::try_from(freed.host).ok().map(|bytes| ("host".to_owned(), Bytes(bytes)));
+        let gpus = freed.gpus.iter().map(|(gpu, bytes)| (format!("gpu:{gpu}"), *bytes));
+        host.into_iter()
+            .chain(gpus)
+            .try_for_each(|(of, bytes)| write!(out, "; {bytes} of {of} came back"))?;
+    }
+    writeln!(out)
 }
 
 fn row(workload: &WorkloadStatus) -> [String; 8] {

@@ -13,6 +13,7 @@ use plimsoll_policy::units::Monotonic;
 use super::Record;
 use super::about::About;
 use super::admission::AdmissionTotals;
+use super::asking::AskingTotals;
 use super::histogram::Histogram;
 use super::journal::Counts;
 
@@ -59,6 +60,7 @@ pub(super) struct Totals {
     /// Times that a workload was held off.
     pub(super) hold_offs: u64,
     pub(super) admission: AdmissionTotals,
+    pub(super) asking: AskingTotals,
     pub(super) pass: Histogram,
     pub(super) reaction: Histogram,
     /// By act.
@@ -157,6 +159,7 @@ impl Totals {
         }
         self.talk(&record.plan);
         self.admission.pass(&record.plan);
+        self.asking.pass(&record.sample);
     }
 
     fn talk(&mut self, plan: &Plan) {

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 pub use super::admission::{AdmissionStatus, ReservationStatus, WaitingStatus};
+use super::asking::AskingTotals;
+pub use super::asking::{AskingStatus, ConcededStatus};
 pub use super::gpus::GpuStatus;
 use super::state::State;
 use crate::check::Capability;
@@ -91,6 +93,9 @@ pub struct WorkloadStatus {
     pub would: Option<WouldStatus>,
     /// For how long it is not let go, however calm it is.
     pub held_off_seconds: Option<f64>,
+    /// What it can be asked for and what came of it; absent where there is no way to ask it.
+    #[serde(default)]
+    pub asking: Option<AskingStatus>,
     /// memory.current.
     pub memory_bytes: Option<u64>,
     /// memory.swap.current.
@@ -171,7 +176,11 @@ impl From<&State> for Status {
             guardian_pid: state.about.guardian,
             host: state.last.as_ref().map(|(at, record)| host(at.elapsed().as_secs_f64(), record)),
             gpus: state.last.as_ref().map(|(_, record)| super::gpus::gpus(record)).unwrap_or_default(),
-            workloads: state.last.as_ref().map(|(_, record)| workloads(record)).unwrap_or_default(),
+            workloads: state
+                .last
+                .as_ref()
+                .map(|(_, record)| workloads(record, &state.totals.asking))
+                .unwrap_or_default(),
             admission: state.into(),
             capabilities: state.about.capabilities.clone(),
             totals: totals(state),
@@ -195,12 +204,13 @@ fn host(age_seconds: f64, record: &Record) -> HostStatus {
     }
 }
 
-fn workloads(record: &Record) -> Vec<WorkloadStatus> {
+fn workloads(record: &Record, asked: &AskingTotals) -> Vec<WorkloadStatus> {
     let one = |(id, seen): (&WorkloadId, &Workload)| {
         let wanted = &record.plan.workloads[id];
         let growth = record.assessment.growth.get(id).copied().unwrap_or(0);
         WorkloadStatus {
             cgroup: id.path.to_string(),
+            asking: AskingStatus::of(seen, wanted, asked.last(id), record.sample.at),
             growth_bytes_per_second: seen.current.map(|_| growth),
             ..workload(seen, wanted, record.sample.at)
         }
@@ -225,6 +235,7 @@ fn workload(seen: &Workload, wanted: &Wanted, now: Monotonic) -> WorkloadStatus 
             evidence: words(&would.evidence, now),
         }),
         held_off_seconds: wanted.held_off.map(|until| until.since(now).as_secs_f64()),
+        asking: None,
         memory_bytes: seen.current.map(|bytes| bytes.0),
         swap_bytes: seen.swap.map(|bytes| bytes.0),
         high_bytes: seen.high.and_then(finite),

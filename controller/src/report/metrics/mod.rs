@@ -2,6 +2,7 @@
 //! a workload that is gone are gone as well.
 
 mod admission;
+mod asking;
 mod control;
 mod daemon;
 mod gpus;
@@ -34,11 +35,12 @@ struct Family {
 }
 
 /// All metrics, in the order of the page.
-const ALL: [&[Family]; 6] = [
+const ALL: [&[Family]; 7] = [
     host::FAMILIES,
     gpus::FAMILIES,
     workloads::FAMILIES,
     admission::FAMILIES,
+    asking::FAMILIES,
     control::FAMILIES,
     daemon::FAMILIES,
 ];

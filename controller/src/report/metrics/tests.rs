@@ -1,5 +1,6 @@
 //! What a scraper gets, and that all of it is documented.
 
+use plimsoll_policy::concession::{Concession, Gains, Level, Offer};
 use plimsoll_policy::config::Config;
 use plimsoll_policy::plan::{Act, ActResult, Assessment, GpuAssessment, Outcome, Plan, Tier, Wanted};
 use plimsoll_policy::sample::{Gap, Probes, Rung, Sample, Spec, Workload, WorkloadId};
@@ -104,6 +105,40 @@ fn a_gpu_is_a_resource_like_the_host() {
     check("plimsoll_reserved_bytes{resource=\"gpu:GPU-7\"} 0");
     check("plimsoll_tier_changes_total{resource=\"gpu:GPU-7\"} 1");
     assert!(!text.contains("plimsoll_contested{resource=\"host\"}"));
+}
+
+#[test]
+fn what_workloads_gave_when_they_were_asked_is_counted() {
+    let conceded = |level, result, host: i64| Concession {
+        workload: id(),
+        number: 3,
+        level,
+        by: "client+signal".into(),
+        result,
+        begun: Monotonic(1_000_000),
+        took: Span::secs(2),
+        freed: Gains { host, gpus: [("GPU-1".into(), Bytes(7))].into() },
+        claimed: None,
+    };
+    let mut record = record(3_000_000);
+    record.sample.conceded = vec![
+        conceded(Level::Unload, ActResult::Done, 4096),
+        conceded(Level::Unload, ActResult::Partial, -4096),
+        conceded(Level::Nothing, ActResult::Failed("no".into()), 1),
+    ];
+    let offer = Offer { level: Some(Level::Unload), ..Offer::default() };
+    record.sample.workloads.get_mut(&id()).unwrap().offer = Some(offer);
+    let text = scrape(vec![record]);
+    let check = |line: &str| assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+    check("plimsoll_askings_total{level=\"unload\",way=\"client+signal\",result=\"done\"} 1");
+    check("plimsoll_askings_total{level=\"unload\",way=\"client+signal\",result=\"partial\"} 1");
+    check("plimsoll_askings_total{level=\"restore\",way=\"client+signal\",result=\"failed\"} 1");
+    check("plimsoll_asking_freed_bytes_total{level=\"unload\",resource=\"host\"} 4096");
+    check("plimsoll_asking_freed_bytes_total{level=\"unload\",resource=\"gpu:GPU-1\"} 14");
+    check("plimsoll_asking_verify_failures_total 1");
+    check("plimsoll_asking_duration_seconds_bucket{le=\"5.0\",level=\"unload\"} 2");
+    check("plimsoll_workload_level{workload=\"batch\",level=\"unload\"} 1");
+    check("plimsoll_workload_level{workload=\"batch\",level=\"gc\"} 0");
 }
 
 #[test]

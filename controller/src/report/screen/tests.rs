@@ -21,6 +21,7 @@ fn workload(name: &str, priority: i32, rung: Rung) -> WorkloadStatus {
         evidence: Vec::new(),
         would: None,
         held_off_seconds: None,
+        asking: None,
         memory_bytes: Some(400 << 20),
         swap_bytes: Some(0),
         high_bytes: None,
@@ -206,4 +207,36 @@ gpu        lost: it fell off the bus, or its driver is gone: gpu:GPU-9
 ";
     assert!(text.contains(told), "{text}");
     assert!(render(&Status { gpus: vec![merely], ..status() }).contains("nobody has to make room"));
+}
+
+#[test]
+fn what_came_of_asking_is_told() {
+    use plimsoll_policy::concession::Gains;
+    let last = ConcededStatus {
+        level: "unload".into(),
+        by: "client+signal".into(),
+        result: "failed".into(),
+        why: Some("signal: refused".into()),
+        ago_seconds: 63.0,
+        took_seconds: 2.5,
+        freed: Gains { host: 5 << 20, gpus: [("GPU-1".into(), Bytes(7 << 20))].into() },
+        claimed: None,
+    };
+    let asking = AskingStatus {
+        offers: vec!["gc".into()],
+        level: Some("gc".into()),
+        inflight: None,
+        gated: false,
+        wanted: Some("offload".into()),
+        busy: true,
+        last: Some(last),
+    };
+    let mut text = String::new();
+    super::asking(&asking, &mut text).unwrap();
+    assert_eq!(
+        text,
+        "  being asked for offload\n  in force by its own word: gc\n  \
+         asked for unload by client+signal, failed in 2.5s, 1m 3s ago: signal: refused; 5MiB of host came back; \
+         7MiB of gpu:GPU-1 came back\n"
+    );
 }
