@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use plimsoll::check::{self, HostPaths};
 use plimsoll::exec::{Exec, Needs};
+use plimsoll::sense::gpu::Places;
 use plimsoll::simulate::{self, Simulation};
 use plimsoll::{config, exec, run, sense};
 use plimsoll_model::fleet::{self, Fleet, Policy};
@@ -137,7 +138,7 @@ fn simulation(arguments: &SimulateArgs) -> Result<Simulation> {
 }
 
 pub(crate) fn check(json: bool) -> Result<()> {
-    let host = check::probe(&HostPaths::default());
+    let host = check::probe(&HostPaths::default()).with(check::gpus(&Places::of(&Config::default())));
     // Without these two, loading would only say the same in the kernel's words.
     let host = if host.has("bpf") && host.has("btf") { host.with(check::load_hooks()) } else { host };
     if json {

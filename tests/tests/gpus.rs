@@ -302,6 +302,29 @@ fn a_gpu_without_memory_of_its_own_is_the_hosts() {
 }
 
 #[test]
+fn check_says_what_is_there_and_what_is_missing() {
+    let mut world = World::new(&["GPU-01", "GPU-02"]);
+    let pid = world.process("a");
+    let said = |world: &World| -> Vec<(String, bool)> {
+        let all = plimsoll::check::gpus(&world.places());
+        all.iter().map(|one| (one.name.clone(), one.available())).collect()
+    };
+    let there = |name: &str, available| (name.to_owned(), available);
+    assert_eq!(said(&world), [there("gpu", true), there("gpu_processes", true)]);
+    let process = Process { pid, bytes: GIB, tells: Tells::NotAvailable, ..Process::default() };
+    world.steer(|state| state.gpus[0].processes.push(process));
+    assert_eq!(said(&world), [there("gpu", true), there("gpu_processes", false)]);
+    world.steer(|state| state.gpus[1].integrated = true);
+    assert!(said(&world).contains(&there("unified_memory", true)));
+    world.steer(|state| state.error = Some("lib_rm_version_mismatch".into()));
+    assert!(said(&world).is_empty(), "no driver is loaded: nothing is missing");
+    fs::create_dir_all(world.dir.path().join("proc/driver/nvidia")).unwrap();
+    fs::write(world.dir.path().join("proc/driver/nvidia/version"), "NVRM version: x\n").unwrap();
+    assert_eq!(said(&world), [there("gpu", false)]);
+    assert!(plimsoll::check::gpus(&world.places())[0].detail.contains("mismatch"));
+}
+
+#[test]
 fn a_host_without_the_library_has_no_gpus_and_no_gaps() {
     let world = World::new(&["GPU-01"]);
     let (mail, inbox) = mail().unwrap();

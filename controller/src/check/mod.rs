@@ -2,6 +2,7 @@
 
 mod capability;
 mod cgroup;
+mod gpu;
 mod hooks;
 mod kernel;
 mod process;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use self::capability::{Capability, Missing};
+pub use self::gpu::gpus;
 pub use self::hooks::{hooks, load_hooks};
 pub use self::table::render;
 

@@ -114,6 +114,7 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
 fn look(config: &Config) -> Result<Host, RunError> {
     let cgroup = config.daemon.cgroup_root.clone().into();
     let host = check::probe(&HostPaths { cgroup, ..HostPaths::default() });
+    let host = host.with(check::gpus(&Places::of(config)));
     host.require()?;
     for capability in host.capabilities() {
         if let Some(missing) = &capability.missing {

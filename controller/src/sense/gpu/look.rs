@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_policy::gpu::{Gpu, GpuId};
+use plimsoll_policy::sample::Gap;
 use plimsoll_policy::units::Share;
 
 use super::drm::Place;
@@ -59,7 +60,16 @@ impl Look {
         let blind: BTreeSet<GpuId> = reading.blind.iter().cloned().chain(lost).collect();
         unknow(&mut held, &before.held, &blind);
         drm::charge(&self.places, workloads, &own, &mut held);
-        Snapshot { at, gpus: reading.gpus, held, gaps: reading.gaps }
+        Snapshot { at, gpus: reading.gpus, held, gaps: reading.gaps, hidden }
+    }
+
+    /// Looks, and says also why there is nothing to be seen.
+    pub(super) fn look_once(&mut self) -> Snapshot {
+        let mut look = self.look(&Snapshot::default(), &[]);
+        if let (true, Some(why)) = (look.gpus.is_empty(), self.nvidia.said()) {
+            look.gaps.push(Gap { what: "nvml".into(), why: why.to_owned() });
+        }
+        look
     }
 
     /// How long to wait for the next look.

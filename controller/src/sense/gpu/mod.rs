@@ -75,6 +75,17 @@ pub struct Snapshot {
     pub held: BTreeMap<u64, Held>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
+    /// Processes that use GPUs and can't be found.
+    pub hidden: usize,
+}
+
+/// Looks once, on a thread that is left behind where a driver does not answer in time: then there is no look.
+#[must_use]
+pub fn look_once(places: Places, patience: Duration) -> Option<Snapshot> {
+    let (looked, first) = channel();
+    let look = move || drop(looked.send(look::Look::new(places, FIRST, Arc::default()).look_once()));
+    Builder::new().name("gpu-check".into()).spawn(look).ok()?;
+    first.recv_timeout(patience).ok()
 }
 
 /// The thread that looks at GPUs, and its last look.

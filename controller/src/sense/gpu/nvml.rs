@@ -112,6 +112,11 @@ impl Nvidia {
         }
     }
 
+    /// Why the library does not answer.
+    pub(super) fn said(&self) -> Option<&str> {
+        self.said.as_deref()
+    }
+
     fn lose_all(&mut self) {
         self.known.iter_mut().for_each(|(id, known)| lose(id, &mut known.gpu));
     }

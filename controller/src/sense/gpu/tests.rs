@@ -14,7 +14,7 @@ fn snapshot() -> Snapshot {
         at: Monotonic(5_000_000_000),
         gpus: [("GPU-0".into(), gpu)].into(),
         held: [(7, [("GPU-0".into(), Some(Bytes::mib(50_000)))].into())].into(),
-        gaps: Vec::new(),
+        ..Snapshot::default()
     }
 }
 
