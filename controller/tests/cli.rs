@@ -60,7 +60,7 @@ fn every_mistake_is_named_at_once() {
             "host.critical.used: is \"300%\", expected a share from 1% to 100%, written like 80%",
             "host.critical.leave: is 0.9, expected a share from 1% to 100%, written like 80%",
             "host.criticl: unknown key, did you mean `critical`?",
-            "ladder.rungs[0]: is \"trm\", expected trim or throttle or freeze or kill",
+            "ladder.rungs[0]: is \"trm\", expected trim or throttle or offload or freeze or kill",
             "ladder.hold: is 5, expected a time from 100ms to 10m, written like 250ms, 5s or 2m",
             "pace: is \"fast\", expected a section with keys",
         ],
