@@ -1,7 +1,9 @@
-//! Waiting for signals.
+//! Waiting for signals by a descriptor. A thread in `sigwait` looks as if it had them not blocked: nobody who cares would send it any.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
+use std::os::fd::FromRawFd;
 
 /// The `n`th real-time signal.
 pub(crate) fn real_time(n: i32) -> i32 {
@@ -9,7 +11,7 @@ pub(crate) fn real_time(n: i32) -> i32 {
 }
 
 /// Signals that are blocked, and waited for.
-pub(crate) struct Awaited(libc::sigset_t);
+pub(crate) struct Awaited(File);
 
 impl Awaited {
     /// Blocks them in this thread and those that it starts.
@@ -26,18 +28,22 @@ impl Awaited {
         }
         // SAFETY: the set is initialized, and the old mask is not asked for.
         match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
-            0 => Ok(Self(set)),
-            error => Err(io::Error::from_raw_os_error(error)),
+            0 => {}
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+        // SAFETY: the set is initialized; -1 asks for a new descriptor.
+        match unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC) } {
+            -1 => Err(io::Error::last_os_error()),
+            // SAFETY: the descriptor is new, and nobody else knows it.
+            fd => Ok(Self(unsafe { File::from_raw_fd(fd) })),
         }
     }
 
     /// Waits for the next of them.
     pub(crate) fn next(&self) -> io::Result<i32> {
-        let mut signal = 0;
-        // SAFETY: the set is initialized, and `signal` outlives the call.
-        match unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } {
-            0 => Ok(signal),
-            error => Err(io::Error::from_raw_os_error(error)),
-        }
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        (&self.0).read_exact(&mut info)?;
+        let [a, b, c, d, ..] = info;
+        Ok(u32::from_ne_bytes([a, b, c, d]).cast_signed())
     }
 }
