@@ -43,12 +43,13 @@ fn said(daemon: &Daemon, arguments: &[&str]) -> String {
 #[test]
 fn a_program_is_asked_by_a_pass_and_gives_its_memory_back() {
     let (chat, batch) = (Group::new("t-chat"), Group::new("t-batch"));
-    let daemon = Daemon::start(&strict("false"));
-    let program =
-        ["program", "--socket", &socket(&daemon), "--mib", &HELD_MIB.to_string()].map(str::to_owned);
-    let _program = batch.workload(&program.each_ref().map(String::as_str));
-    wait("it is registered", || get("/metrics").is_some_and(|m| m.contains("plimsoll_control_sessions 1\n")));
+    // It has its memory before the daemon sees it grow, and waits for the socket.
+    let dir = tempfile::tempdir_in("/run").unwrap();
+    let socket = dir.path().join("run/control.sock").display().to_string();
+    let _program = batch.workload(&["program", "--socket", &socket, "--mib", &HELD_MIB.to_string()]);
     wait("it has its memory", || batch.number("memory.current") >= HELD_MIB << 20);
+    let daemon = Daemon::start_in(dir, &strict("false"));
+    wait("it is registered", || get("/metrics").is_some_and(|m| m.contains("plimsoll_control_sessions 1\n")));
     let grown = (total_mib() / 10).to_string();
     let _protected = chat.workload(&["batch-job", "--idle", "--to-mib", &grown, "--rate-mib", "20"]);
     wait("it was asked and has answered", || {
