@@ -4,10 +4,14 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::memory::{MIB, Region};
+use crate::memory::{MIB, PAGE, Region};
 use crate::say::say;
 use crate::signals::{Awaited, real_time};
+
+/// 20 MiB a second.
+const A_MIB_TAKES: Duration = Duration::from_millis(50);
 
 /// Hold a model and a cache; drop the cache when poked at `MEMORY_PRESSURE_WATCH`, drop the model at `SIGRTMIN+1`, load it again at
 /// `SIGRTMIN+2`.
@@ -56,6 +60,12 @@ fn full(mib: usize) -> std::io::Result<Region> {
     Ok(region)
 }
 
+/// At the pace of a disk: growth that fills the machine within seconds would be braked.
 fn touch(region: &Region) {
-    (0..region.pages()).for_each(|page| region.dirty(page));
+    for page in 0..region.pages() {
+        region.dirty(page);
+        if page * PAGE % MIB == 0 {
+            std::thread::sleep(A_MIB_TAKES);
+        }
+    }
 }
