@@ -37,6 +37,13 @@ pub(crate) struct Selection {
     pub(crate) python: bool,
 }
 
+impl Selection {
+    /// The tests of a real model server, which take long.
+    pub(crate) fn model_server() -> Self {
+        Self { filter: vec!["model_server".to_owned()], python: true, ..Self::default() }
+    }
+}
+
 /// Runs the selected tests on the selected guests, prints verdicts and failures, returns the sum.
 pub(crate) fn run(selection: &Selection) -> Result<Tally> {
     setup::emulator()?;

@@ -19,7 +19,7 @@ use steps::Steps;
 /// How much to test.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Runs real engines as well, plays the demo and checks what it promises, and checks the types
+    /// Runs a real model server and real engines as well, plays the demo and checks what it promises, and checks the types
     /// and the style of the Python client
     #[arg(long)]
     all: bool,
@@ -56,6 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if arguments.all {
         steps.step("python lint", python::lint);
+        steps.step("model server", || kernel_tests::run(&Selection::model_server()));
         steps.step("engines", host::engines);
         steps.step("fleet", fleet::run);
         steps.step("demo", play_demo);
