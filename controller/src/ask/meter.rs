@@ -75,17 +75,16 @@ impl Reading {
     }
 }
 
-/// Whether gains are at least this share of what was expected. Where nothing was, any gain will do: of the GPUs that are short, or
-/// of host memory where none is.
+/// Whether gains are at least this share of what was expected of the resources that are short: these GPUs, or the host where none is.
+/// What comes beside them is welcome and proves nothing. Where nothing was expected, any gain will do.
 pub(super) fn enough(freed: &Gains, expected: &Gains, share: Share, short: &[GpuId]) -> bool {
     let of = |gpu: &GpuId| freed.gpus.get(gpu).copied().unwrap_or_default();
-    let wanted: Vec<(&GpuId, &Bytes)> = expected.gpus.iter().filter(|(_, bytes)| bytes.0 > 0).collect();
-    if expected.host <= 0 && wanted.is_empty() {
-        return if short.is_empty() { freed.host > 0 } else { short.iter().any(|gpu| of(gpu).0 > 0) };
+    if short.is_empty() {
+        let wanted = u64::try_from(expected.host).map_or(Bytes::ZERO, Bytes).share(share);
+        return u64::try_from(freed.host).is_ok_and(|freed| freed > 0 && freed >= wanted.0);
     }
-    let host = u64::try_from(expected.host).map_or(0, |bytes| Bytes(bytes).share(share).0);
-    let freed_host = u64::try_from(freed.host).unwrap_or(0);
-    freed_host >= host && wanted.iter().all(|(gpu, bytes)| of(gpu).0 >= bytes.share(share).0)
+    let wanted = |gpu: &GpuId| expected.gpus.get(gpu).map_or(Bytes::ZERO, |bytes| bytes.share(share));
+    short.iter().any(|gpu| of(gpu).0 > 0) && short.iter().all(|gpu| of(gpu) >= wanted(gpu))
 }
 
 #[cfg(test)]
@@ -106,7 +105,15 @@ mod tests {
             check(gains(-500, &[("a", 80)]), gains(-400, &[("a", 100)]), &["a".into()]),
             "moved to the host"
         );
-        assert!(!check(gains(0, &[("a", 80)]), gains(0, &[("a", 100), ("b", 100)]), &[]));
+        assert!(!check(
+            gains(0, &[("a", 80)]),
+            gains(0, &[("a", 100), ("b", 100)]),
+            &["a".into(), "b".into()]
+        ));
+        assert!(
+            check(gains(0, &[("a", 80)]), gains(500, &[("a", 100)]), &["a".into()]),
+            "the host is not short"
+        );
         assert!(check(gains(1, &[]), gains(0, &[]), &[]) && !check(gains(0, &[]), gains(0, &[]), &[]));
         assert!(
             !check(gains(1, &[("b", 1)]), gains(0, &[]), &["a".into()]),
