@@ -70,3 +70,19 @@ fn where_asking_fails_the_brakes_come() {
         );
     }
 }
+
+/// It grows itself, and a freeze would stop that: but frozen it could not be asked any more.
+#[test]
+fn who_can_still_be_asked_is_not_frozen_first() {
+    let mut machine = Machine::new(2000, 0);
+    machine.add("service", 1000, 80, 100, Habit::Idle);
+    let burst = Habit::Burst { rate: 40, from_ms: 1000, until: 1800, drop_ms: 60_000 };
+    let id = machine.add("embed", 0, 900, 0, burst);
+    let process = machine.entry(&id);
+    process.giver = Some(server());
+    process.spec.rungs = vec![Rung::Trim, Rung::Offload, Rung::Freeze, Rung::Kill];
+    let seen = rungs(&mut machine, &id, 40_000);
+    let first = |rung| seen.iter().position(|(_, seen)| *seen == rung);
+    let (unloaded, frozen) = (first(Rung::Offload), first(Rung::Freeze));
+    assert!(unloaded.is_some() && frozen.is_none_or(|at| Some(at) > unloaded), "{seen:?}");
+}

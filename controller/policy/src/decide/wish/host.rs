@@ -81,20 +81,24 @@ fn leaves_host(turn: &Turn<'_>, workload: &Workload, track: &Track) -> Option<(L
 fn step(turn: &Turn<'_>, walk: &mut Walk, id: &WorkloadId) -> Option<(Level, Promise, Bytes)> {
     let (workload, track) = (turn.sample.workloads.get(id)?, turn.state.workloads.get(id)?);
     let candidate = turn.candidate(workload, track, walk.memory.swap_free)?;
-    let stopped = stoppable(turn, &walk.memory, id);
+    let leaves = leaves_host(turn, workload, track);
+    // Who can still be asked is not frozen first: only a throttle that may help spares it the question.
+    let throttled = can_be_throttled(turn, workload, track);
+    let stopped =
+        if leaves.is_some() && !throttled { Bytes::ZERO } else { stoppable(turn, &walk.memory, id) };
     (walk.growth, walk.above) = (walk.growth.saturating_sub(stopped), walk.above.saturating_sub(stopped));
     if track.voluntary.as_ref().is_some_and(|it| it.leaves()) {
         return None;
     }
     let gentle = by_brakes(turn, workload, &candidate, &[Rung::Trim, Rung::Throttle]);
-    let Some((level, promise)) = leaves_host(turn, workload, track) else {
+    let Some((level, promise)) = leaves else {
         spare(turn, walk, id, workload, &candidate);
         walk.given =
             walk.given + by_brakes(turn, workload, &candidate, &[Rung::Trim, Rung::Throttle, Rung::Freeze]);
         return None;
     };
     let needed = needed(turn, walk, promise.takes);
-    let wanted = needed >= CRUMBS && gentle < needed && due(turn, walk, workload, promise.takes);
+    let wanted = needed >= CRUMBS && gentle < needed && due(turn, walk, id, workload, promise.takes);
     if !wanted {
         spare(turn, walk, id, workload, &candidate);
         walk.given = walk.given + gentle;
@@ -111,14 +115,15 @@ fn needed(turn: &Turn<'_>, walk: &Walk, takes: Span) -> Bytes {
 }
 
 /// Whether it is time: somebody needs the memory, and the answer would come before it has run out, but not much before.
-fn due(turn: &Turn<'_>, walk: &Walk, workload: &Workload, takes: Span) -> bool {
+fn due(turn: &Turn<'_>, walk: &Walk, id: &WorkloadId, workload: &Workload, takes: Span) -> bool {
     let critical = turn.config.host.critical.forecast.unwrap_or_default();
     let left = time_for(walk.memory.headroom, walk.growth);
     let in_time = left.is_none_or(|left| takes.saturating_add(BRAKE_AHEAD) <= left);
     let last_moment = takes.saturating_add(BRAKE_AHEAD) > critical
         && left.is_some_and(|left| left <= takes.saturating_add(SPARE));
     // Before one who matters more is braked, it is the turn of those who matter less.
-    let called_for = turn.tier() >= Tier::Critical || last_moment || walk.above >= SLOW;
+    let frozen_else = turn.state.workloads.get(id).is_some_and(|it| !can_be_throttled(turn, workload, it));
+    let called_for = turn.tier() >= Tier::Critical || last_moment || walk.above >= SLOW || frozen_else;
     in_time && called_for && contested(turn, walk, workload)
 }
 
@@ -149,9 +154,13 @@ fn stoppable(turn: &Turn<'_>, memory: &Memory, id: &WorkloadId) -> Bytes {
 
 /// Whether a brake could stop its growth.
 fn brakeable(turn: &Turn<'_>, workload: &Workload, track: &Track) -> bool {
-    let allowed = |rung| roles::allows(turn.config, workload, rung);
-    let throttle = allowed(Rung::Throttle) && !is_ahead(track.no_throttle, turn.at());
-    (throttle || allowed(Rung::Freeze)) && spent(turn, track, Rung::Freeze).is_none()
+    let freeze = roles::allows(turn.config, workload, Rung::Freeze);
+    (can_be_throttled(turn, workload, track) || freeze) && spent(turn, track, Rung::Freeze).is_none()
+}
+
+/// Whether a throttle may be tried on it: the last one did not turn out to be futile.
+fn can_be_throttled(turn: &Turn<'_>, workload: &Workload, track: &Track) -> bool {
+    roles::allows(turn.config, workload, Rung::Throttle) && !is_ahead(track.no_throttle, turn.at())
 }
 
 fn by_brakes(turn: &Turn<'_>, workload: &Workload, candidate: &Candidate<'_>, rungs: &[Rung]) -> Bytes {
