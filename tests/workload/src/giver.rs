@@ -64,7 +64,7 @@ fn full(mib: usize) -> std::io::Result<Region> {
 fn touch(region: &Region) {
     for page in 0..region.pages() {
         region.dirty(page);
-        if page * PAGE % MIB == 0 {
+        if (page * PAGE).is_multiple_of(MIB) {
             std::thread::sleep(A_MIB_TAKES);
         }
     }
