@@ -9,6 +9,7 @@ pub mod engines;
 pub mod exec;
 pub mod guardian;
 pub mod incident;
+pub mod kubernetes;
 pub mod ledger;
 pub mod memory;
 pub mod report;

@@ -291,6 +291,9 @@ pub struct Wanted {
     /// Whether it shall be killed.
     #[serde(skip_serializing_if = "is_default")]
     pub kill: bool,
+    /// Whether its pod shall be handed to another node: it is wanted until it is gone, or somebody said no.
+    #[serde(skip_serializing_if = "is_default")]
+    pub evict: bool,
     /// Budget for `memory.reclaim` in this pass.
     #[serde(skip_serializing_if = "is_default")]
     pub reclaim: Option<Bytes>,
@@ -542,6 +545,8 @@ pub enum Act {
     Thaw,
     /// `cgroup.kill`, until `populated 0`.
     Kill,
+    /// The Eviction API was asked to have the pod end here in order, for its owner to start it on another node.
+    Evict,
 }
 
 impl Act {
@@ -555,6 +560,7 @@ impl Act {
             Self::Freeze => "freeze",
             Self::Thaw => "thaw",
             Self::Kill => "kill",
+            Self::Evict => "evict",
         }
     }
 }
@@ -573,6 +579,8 @@ pub enum ActResult {
     Withdrawn,
     /// Somebody else wrote the value meanwhile; it was left alone.
     Foreign,
+    /// Whoever has a say in it said no for now: a disruption budget allows none, in words.
+    Blocked(String),
     /// The kernel refused; the error in words.
     Failed(String),
 }

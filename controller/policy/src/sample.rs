@@ -13,7 +13,7 @@ use crate::admission::Request;
 use crate::concession::{Concession, Offer};
 use crate::gpu::{Gpu, GpuId};
 use crate::plan::Outcome;
-use crate::units::{Bytes, Limit, Monotonic, is_default};
+use crate::units::{Bytes, Limit, Monotonic, Span, is_default};
 
 /// Why a pass ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,6 +258,29 @@ pub struct Spec {
     pub rungs: Vec<Rung>,
     /// What a restart costs (the time to load the model again). Among equals the cheapest yields first.
     pub restart_cost_ms: u64,
+    /// Its class in Kubernetes: of several with the same priority the lower class yields first.
+    #[serde(skip_serializing_if = "is_default")]
+    pub qos: Qos,
+    /// The longest that it may be frozen without a break, where that is less than the ladder allows: beyond it, somebody who
+    /// watches it (a liveness probe) would have it killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freeze_max: Option<Span>,
+    /// How long it takes to end in order when it is asked to; `None` where nobody can hand it to another node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evictable: Option<Span>,
+}
+
+/// Quality of service of a pod, from what it requests and what it is limited to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Qos {
+    /// Neither requests nor limits.
+    BestEffort,
+    /// In between; also what is not in Kubernetes.
+    #[default]
+    Burstable,
+    /// Every container is limited to what it requests.
+    Guaranteed,
 }
 
 impl Default for Spec {
@@ -268,6 +291,9 @@ impl Default for Spec {
             preference: Preference::None,
             rungs: vec![Rung::Trim, Rung::Throttle, Rung::Offload, Rung::Freeze, Rung::Kill],
             restart_cost_ms: 0,
+            qos: Qos::Burstable,
+            freeze_max: None,
+            evictable: None,
         }
     }
 }

@@ -147,6 +147,7 @@ fn conceded(level: Level, by: &str, result: &ActResult, f: &mut fmt::Formatter<'
         ActResult::Gone => f.write_str("not done, it is gone"),
         ActResult::Withdrawn => f.write_str("withdrawn"),
         ActResult::Foreign => f.write_str("not done, somebody else was first"),
+        ActResult::Blocked(why) => write!(f, "not allowed now: {why}"),
         ActResult::Failed(why) => write!(f, "failed ({why})"),
     }
 }

@@ -113,7 +113,7 @@ impl Actor {
             Act::High(_) => hand.flying.high = false,
             Act::Freeze | Act::Thaw => hand.flying.freeze = false,
             Act::Kill => hand.flying.kill = false,
-            Act::Low(_) => {}
+            Act::Low(_) | Act::Evict => {}
         }
         Some(Outcome {
             workload: id.clone(),

@@ -41,7 +41,7 @@ pub fn read(path: &Path, name: &str, rungs: &[Rung]) -> Option<(Spec, Means)> {
         priority: attribute.priority,
         preference: attribute.preference,
         rungs: rungs.to_vec(),
-        restart_cost_ms: 0,
+        ..Spec::default()
     };
     Some((spec, attribute.ask))
 }

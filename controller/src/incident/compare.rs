@@ -141,6 +141,7 @@ fn respecified(config: &Config, sample: &Sample) -> Sample {
                 preference: rule.preference,
                 rungs: rule.rungs.clone().unwrap_or_else(|| config.ladder.rungs.clone()),
                 restart_cost_ms: rule.restart_cost.0 / 1_000_000,
+                ..workload.spec.clone()
             };
         }
     }

@@ -192,6 +192,7 @@ pub(crate) const fn result(result: &ActResult) -> &'static str {
         ActResult::Gone => "gone",
         ActResult::Withdrawn => "withdrawn",
         ActResult::Foreign => "foreign",
+        ActResult::Blocked(_) => "blocked",
         ActResult::Failed(_) => "failed",
     }
 }

@@ -13,6 +13,7 @@ use plimsoll_policy::config::{Config, Find, Rule};
 use plimsoll_policy::sample::Spec;
 
 use crate::exec::xattrs;
+use crate::kubernetes::PodRef;
 use crate::ledger::release::subtree;
 
 /// `exec` joins the cgroup that it made within milliseconds; on a machine that thrashes, within seconds.
@@ -30,6 +31,8 @@ pub struct Workload {
     pub means: Means,
     /// Ids of its cgroup (first) and of those below it: tasks count where they are.
     pub ids: Vec<u64>,
+    /// The pod that it is a container of, where it is one.
+    pub pod: Option<PodRef>,
 }
 
 /// What the configuration asked for and could not be had, in words.
@@ -79,7 +82,7 @@ fn ids(dir: &Path) -> Vec<u64> {
 impl Discovery {
     /// The first rule wins.
     fn add(&mut self, path: String, spec: Spec, means: Means) {
-        self.found.entry(path).or_insert_with(|| Workload { spec, means, ids: Vec::new() });
+        self.found.entry(path).or_insert_with(|| Workload { spec, means, ..Workload::default() });
     }
 
     /// Freezing or killing a cgroup takes all below it along, so workloads can't be nested, and ours is never one.
@@ -115,6 +118,7 @@ fn spec(rule: &Rule, rungs: &[plimsoll_policy::sample::Rung], path: &str, severa
         preference: rule.preference,
         rungs: rule.rungs.clone().unwrap_or_else(|| rungs.to_vec()),
         restart_cost_ms: rule.restart_cost.0 / 1_000_000,
+        ..Spec::default()
     }
 }
 

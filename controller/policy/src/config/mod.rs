@@ -9,6 +9,7 @@ pub mod engine;
 mod error;
 mod gpu;
 mod host;
+mod kubernetes;
 mod ladder;
 mod nearest;
 mod node;
@@ -63,6 +64,9 @@ pub struct Config {
     pub protect_priority: i32,
     /// How much may be promised to those who want to load a model.
     pub admission: Admission,
+    /// Pods of this node, and what the API server is told.
+    #[serde(skip_serializing_if = "is_default")]
+    pub kubernetes: Kubernetes,
     /// Paths and addresses of the daemon.
     pub daemon: Daemon,
 }
@@ -81,6 +85,7 @@ impl Default for Config {
             // A rule without a priority has 0: protecting it by default would leave nothing to take from.
             protect_priority: 1000,
             admission: Admission::default(),
+            kubernetes: Kubernetes::default(),
             daemon: Daemon::default(),
         }
     }
@@ -366,6 +371,52 @@ pub enum Find {
 impl Default for Find {
     fn default() -> Self {
         Self::Cgroup(String::new())
+    }
+}
+
+/// Whether pods of this node are workloads, which of them, and what the API server is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kubernetes {
+    /// Whether this machine is a node whose pods are workloads.
+    pub enabled: bool,
+    /// The node's name; `None` = the environment's `NODE_NAME`, else the host's name.
+    pub node: Option<String>,
+    /// How to reach the API server; `None` = as a pod of the cluster does.
+    pub kubeconfig: Option<String>,
+    /// Labels of the pods that are managed; `None` = of all.
+    pub select: Option<String>,
+    /// Namespaces whose pods are managed; empty = all.
+    pub namespaces: Vec<String>,
+    /// Namespaces whose pods never are.
+    pub omit_namespaces: Vec<String>,
+    /// Whether pods are told what is done to them, by Events.
+    pub events: bool,
+    /// Whether the node gets the condition `plimsoll.dev/MemoryTier`.
+    pub condition: bool,
+    /// Whether the node is tainted while it is short.
+    pub taint: bool,
+    /// Whether pods may be handed to other nodes.
+    pub evict: bool,
+    /// How long a pod has to have been braked before that.
+    pub evict_after: Span,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            node: None,
+            kubeconfig: None,
+            select: Some("plimsoll.dev/managed!=false".into()),
+            namespaces: Vec::new(),
+            omit_namespaces: vec!["kube-system".into()],
+            events: true,
+            condition: true,
+            taint: true,
+            evict: true,
+            evict_after: Span::secs(30),
+        }
     }
 }
 

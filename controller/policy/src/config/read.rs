@@ -5,6 +5,7 @@ use super::daemon::daemon;
 use super::error::ConfigError;
 use super::gpu::gpu;
 use super::host::host;
+use super::kubernetes::kubernetes;
 use super::ladder::ladder;
 use super::node::Node;
 use super::pace::pace;
@@ -40,11 +41,25 @@ fn config(root: &mut Section<'_>) -> Config {
     priority(root, "protect_priority", &mut protect_priority);
     let workloads: Vec<Rule> = root.sections("workloads", rule);
     let admission = root.section("admission", admission);
+    let kubernetes = root.section("kubernetes", kubernetes);
     let daemon = root.section("daemon", daemon);
     if root.clean() {
         contradictions(root, &workloads, &ladder);
     }
-    Config { preset, host, by_size, gpu, ladder, pace, ask, workloads, protect_priority, admission, daemon }
+    Config {
+        preset,
+        host,
+        by_size,
+        gpu,
+        ladder,
+        pace,
+        ask,
+        workloads,
+        protect_priority,
+        admission,
+        kubernetes,
+        daemon,
+    }
 }
 
 /// The section `host` over the preset's table for every size. It is wrong where it is wrong on hosts of every size;

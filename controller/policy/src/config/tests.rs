@@ -76,7 +76,7 @@ refuses!(unknown_key, {"ladder": {"reclaim-step": "1MiB"}}, "ladder.reclaim-step
 refuses!(
     unknown_word,
     {"colour": 1},
-    "colour: unknown key, known here are preset, host, gpu, ladder, pace, ask, protect_priority, workloads, admission, daemon"
+    "colour: unknown key, known here are preset, host, gpu, ladder, pace, ask, protect_priority, workloads, admission, kubernetes, daemon"
 );
 refuses!(
     unit_missing,

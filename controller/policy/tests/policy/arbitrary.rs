@@ -6,7 +6,7 @@ use plimsoll_policy::admission::{Call, Caller, Request, Reserve};
 use plimsoll_policy::gpu::{Gpu, GpuId};
 use plimsoll_policy::plan::{Act, ActResult, Outcome};
 use plimsoll_policy::sample::{
-    Events, Host, Meminfo, MemoryStat, Preference, Probes, Psi, Rung, Sample, Spec, Trigger, Workload,
+    Events, Host, Meminfo, MemoryStat, Preference, Probes, Psi, Qos, Rung, Sample, Spec, Trigger, Workload,
     WorkloadId,
 };
 use plimsoll_policy::units::{Bytes, Limit, Monotonic, Span};
@@ -67,13 +67,17 @@ fn spec() -> BoxedStrategy<Spec> {
     let preference = prop_oneof![Just(Preference::None), Just(Preference::Avoid), Just(Preference::Omit)];
     let priority = prop_oneof![Just(i32::MIN), Just(0), Just(5), Just(100), Just(i32::MAX)];
     let rungs = prop::sample::subsequence(Rung::ALL.to_vec(), 0..=6);
-    (priority, preference, rungs, number())
-        .prop_map(|(priority, preference, rungs, restart_cost_ms)| Spec {
+    let qos = prop_oneof![Just(Qos::BestEffort), Just(Qos::Burstable), Just(Qos::Guaranteed)];
+    (priority, preference, rungs, number(), qos, (of(number().prop_map(Span)), of(number().prop_map(Span))))
+        .prop_map(|(priority, preference, rungs, restart_cost_ms, qos, (freeze_max, evictable))| Spec {
             name: String::new(),
             priority,
             preference,
             rungs,
             restart_cost_ms,
+            qos,
+            freeze_max,
+            evictable,
         })
         .boxed()
 }
