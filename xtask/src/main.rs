@@ -3,6 +3,7 @@ mod bench;
 mod build;
 mod demo;
 mod kernel_tests;
+mod node;
 mod setup;
 mod tally;
 mod test;
@@ -33,6 +34,8 @@ enum Task {
     Lint,
     /// Boots stock kernels and runs the kernel tests, a shell or any command in them
     Vm(vm_command::Arguments),
+    /// Boots a Kubernetes node with systemd and containerd
+    Node(node::Arguments),
     /// Plays two stories on a real kernel, with Plimsoll and without, and ends with a table and a plot
     Demo(demo::Arguments),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Bench => bench::run(),
         Task::Lint => test::lint(),
         Task::Vm(arguments) => vm_command::run(&arguments),
+        Task::Node(arguments) => node::run(&arguments),
         Task::Demo(arguments) => demo::command(&arguments),
     };
     done.unwrap_or_else(|error| {

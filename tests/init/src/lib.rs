@@ -1,5 +1,6 @@
 //! What the host tells the guest's init, and what init tells the host.
 pub mod outcome;
+pub mod shell;
 pub mod survivors;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub const DMESG_ENTRY: &str = "dmesg";
 pub const DATA_SERIAL: &str = "data";
 /// Serial number of the disk that is swap space.
 pub const SWAP_SERIAL: &str = "swap";
+/// Serial number of the disk that holds a whole operating system.
+pub const SYSTEM_SERIAL: &str = "system";
 
 /// What the guest does between boot and power-off.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -39,6 +42,8 @@ pub struct Spec {
     pub data: bool,
     /// The command talks to a person on the console.
     pub interactive: bool,
+    /// There is no command: the disk with [`SYSTEM_SERIAL`] takes over, with an init of its own.
+    pub system: bool,
 }
 
 /// Where the guest swaps to.

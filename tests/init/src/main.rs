@@ -5,6 +5,7 @@ mod mounts;
 mod ports;
 mod result;
 mod swap;
+mod system;
 
 use std::fs;
 use std::io::Write as _;
@@ -25,8 +26,13 @@ fn main() {
 
 /// The whole life of the guest but its end.
 fn live() -> Result<()> {
-    mounts::mount_all().context("mounts")?;
     let spec: Spec = serde_json::from_slice(&fs::read(SPEC_PATH).context("spec")?).context("spec")?;
+    if spec.system {
+        mounts::mount_devices().context("mounts")?;
+        load_modules().context("modules")?;
+        return system::hand_over(&spec).context("the system on the disk");
+    }
+    mounts::mount_all().context("mounts")?;
     load_modules().context("modules")?;
     sethostname(b"plimsoll").context("host name")?;
     link::loopback_up().context("loopback")?;

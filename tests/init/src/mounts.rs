@@ -9,8 +9,10 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::ports::disk;
 
-/// Filesystem type, place, options. The cgroup options are systemd's, so that protection behaves as on a real host.
-const MOUNTS: [(&str, &str, Option<&CStr>); 11] = [
+type Mount = (&'static str, &'static str, Option<&'static CStr>);
+
+/// Filesystem type, place, options, those first that devices are found by. The cgroup options are systemd's, so that protection behaves as on a real host.
+const MOUNTS: [Mount; 11] = [
     ("proc", "/proc", None),
     ("sysfs", "/sys", None),
     ("devtmpfs", "/dev", None),
@@ -24,12 +26,17 @@ const MOUNTS: [(&str, &str, Option<&CStr>); 11] = [
     ("tmpfs", "/tmp", None),
 ];
 
+/// How many of the mounts devices are found by.
+const DEVICES: usize = 3;
+
+/// Mounts only what shows devices: the rest belongs to a system that is started next.
+pub(crate) fn mount_devices() -> Result<()> {
+    MOUNTS.iter().take(DEVICES).try_for_each(mount_one)
+}
+
 /// Mounts all that every guest has, and delegates the cgroup controllers to the root's children.
 pub(crate) fn mount_all() -> Result<()> {
-    for (kind, place, options) in MOUNTS {
-        fs::create_dir_all(place).ok();
-        mount(kind, place, kind, MountFlags::empty(), options).with_context(|| place.to_owned())?;
-    }
+    MOUNTS.iter().try_for_each(mount_one)?;
     fs::create_dir_all("/out").context("/out")?;
     for (name, target) in [
         ("fd", "/proc/self/fd"),
@@ -42,9 +49,19 @@ pub(crate) fn mount_all() -> Result<()> {
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +cpu +pids +io").context("cgroup controllers")
 }
 
+fn mount_one((kind, place, options): &Mount) -> Result<()> {
+    fs::create_dir_all(place).ok();
+    mount(*kind, *place, *kind, MountFlags::empty(), *options).with_context(|| (*place).to_owned())
+}
+
 /// Mounts the disk that the host has filled.
 pub(crate) fn mount_data() -> Result<()> {
-    let device = disk(DATA_SERIAL)?;
-    fs::create_dir_all("/data").context("mount point")?;
-    mount(&device, "/data", "ext4", MountFlags::NOATIME, None).with_context(|| device.display().to_string())
+    mount_disk(DATA_SERIAL, "/data")
+}
+
+/// Mounts the ext4 filesystem of the disk with that serial number.
+pub(crate) fn mount_disk(serial: &str, place: &str) -> Result<()> {
+    let device = disk(serial)?;
+    fs::create_dir_all(place).context("mount point")?;
+    mount(&device, place, "ext4", MountFlags::NOATIME, None).with_context(|| device.display().to_string())
 }

@@ -5,6 +5,7 @@ mod kernels;
 mod llvm;
 mod nextest;
 mod python;
+mod system;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub(crate) use kernels::{SERIES, kernel};
 pub(crate) use llvm::llvm;
 pub(crate) use nextest::nextest;
 pub(crate) use python::{PYTHON_MIB, add_python, engines, python, python3};
+pub(crate) use system::system;
 
 /// Sets everything up and says what was found, one line each.
 pub(crate) fn all() -> Result<ExitCode> {

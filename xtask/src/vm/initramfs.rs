@@ -30,7 +30,8 @@ pub(super) fn write(boot: &Boot, init: &Path, to: &Path) -> Result<()> {
     for (host, guest) in boot.files.iter().filter(|(_, guest)| !guest.starts_with("/data")) {
         add_file(&mut tree, host, guest)?;
     }
-    for (host, _) in &boot.trees {
+    // An operating system has libraries of its own.
+    for (host, _) in boot.trees.iter().filter(|_| boot.system.is_none()) {
         for library in libraries_of_all(host)? {
             add_file(&mut tree, &library, &library)?;
         }
@@ -63,6 +64,7 @@ fn spec(boot: &Boot) -> Spec {
         swap,
         data: boot.data_mib.is_some(),
         interactive: boot.interactive,
+        system: boot.system.is_some(),
     }
 }
 

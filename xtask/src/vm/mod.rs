@@ -12,6 +12,7 @@ mod channel;
 mod disk;
 mod initramfs;
 mod kernel;
+mod machine;
 mod modules;
 mod qemu;
 mod session;
@@ -24,6 +25,7 @@ use anyhow::{Result, ensure};
 
 pub(crate) use accel::Timing;
 pub(crate) use kernel::Kernel;
+pub(crate) use machine::Machine;
 pub(crate) use qemu::PROGRAM;
 
 /// One boot of the guest, from power-on to the end of one command.
@@ -57,6 +59,8 @@ pub(crate) struct Boot {
     pub(crate) timeout: Duration,
     /// The console is this terminal.
     pub(crate) interactive: bool,
+    /// Image of an operating system that is booted instead of running a command. It is not written to.
+    pub(crate) system: Option<PathBuf>,
 }
 
 /// Swap space of the guest.
@@ -128,6 +132,7 @@ impl Boot {
             log: log.into(),
             timeout: Duration::from_secs(600),
             interactive: false,
+            system: None,
         }
     }
 

@@ -21,6 +21,9 @@ pub(super) fn modules(boot: &Boot) -> Result<Vec<Module>> {
 
 fn wanted(boot: &Boot) -> Vec<&'static str> {
     let mut names = vec!["virtio_pci", "virtio_console", "virtio_blk"];
+    if boot.system.is_some() {
+        names.push("virtio_net");
+    }
     if matches!(boot.swap, Swap::Zram { .. }) {
         // zram asks for its compressor by modprobe, which the guest lacks: load the default ones of all kernels first.
         names.extend(["lzo_rle", "lz4", "zram"]);

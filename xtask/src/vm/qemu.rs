@@ -3,7 +3,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
-use plimsoll_init::{DATA_SERIAL, RESULT_PORT, STDOUT_PORT, SWAP_SERIAL};
+use plimsoll_init::{DATA_SERIAL, RESULT_PORT, STDOUT_PORT, SWAP_SERIAL, SYSTEM_SERIAL, shell};
 
 use super::{Boot, Swap, disk};
 
@@ -25,9 +25,24 @@ pub(super) fn command(boot: &Boot, work: &Path) -> Result<Command> {
     // An Oops ends the boot: what a kernel in trouble says about us is worth nothing.
     command.args(["-append", "console=ttyS0 quiet psi=1 panic=-1 oops=panic"]);
     console(boot, &mut command);
-    ports(work, &mut command);
+    if boot.system.is_none() {
+        ports(work, &mut command);
+    }
     disks(boot, work, &mut command)?;
     Ok(command)
+}
+
+/// A network of the guest and this machine alone, which is 10.0.2.2 there; the guest's shell is at a port here.
+pub(super) fn network(command: &mut Command, shell_port: u16) {
+    let forward = format!("user,id=net,hostfwd=tcp:127.0.0.1:{shell_port}-:{}", shell::PORT);
+    command.args(["-netdev", &forward, "-device", "virtio-net-pci,netdev=net"]);
+}
+
+/// A second console, of which only a file on this machine is the other end: the system's journal.
+pub(super) fn journal(command: &mut Command, file: &Path) {
+    command.args(["-device", "virtio-serial-pci", "-chardev"]);
+    command.arg(format!("file,id=journal,path={}", file.display()));
+    command.args(["-device", "virtconsole,chardev=journal"]);
 }
 
 fn console(boot: &Boot, command: &mut Command) {
@@ -51,22 +66,26 @@ fn ports(work: &Path, command: &mut Command) {
 }
 
 fn disks(boot: &Boot, work: &Path, command: &mut Command) -> Result<()> {
+    if let Some(system) = &boot.system {
+        // What the guest writes goes to a temporary file of the emulator.
+        drive(command, SYSTEM_SERIAL, system, ",snapshot=on");
+    }
     if let Some(mib) = boot.data_mib {
         let image = work.join("data.img");
         disk::data(boot, mib, work, &image)?;
-        drive(command, DATA_SERIAL, &image, None);
+        drive(command, DATA_SERIAL, &image, "");
     }
     if let Swap::Disk { mib, bytes_per_second } = boot.swap {
         let image = work.join("swap.img");
         disk::swap(mib, &image)?;
-        drive(command, SWAP_SERIAL, &image, bytes_per_second);
+        let limit = bytes_per_second.map(|limit| format!(",throttling.bps-total={limit}"));
+        drive(command, SWAP_SERIAL, &image, &limit.unwrap_or_default());
     }
     Ok(())
 }
 
-fn drive(command: &mut Command, serial: &str, image: &Path, bytes_per_second: Option<u64>) {
-    let limit = bytes_per_second.map(|limit| format!(",throttling.bps-total={limit}")).unwrap_or_default();
-    let drive = format!("file={},id={serial},if=none,format=raw,cache=unsafe{limit}", image.display());
+fn drive(command: &mut Command, serial: &str, image: &Path, options: &str) {
+    let drive = format!("file={},id={serial},if=none,format=raw,cache=unsafe{options}", image.display());
     command.args(["-drive", &drive]);
     command.args(["-device", &format!("virtio-blk-pci,drive={serial},serial={serial}")]);
 }

@@ -69,7 +69,7 @@ fn report(boot: &Boot, verdict: Verdict, stdout: String, retried: u32, wall: Dur
     }
 }
 
-fn clear(boot: &Boot) -> Result<()> {
+pub(super) fn clear(boot: &Boot) -> Result<()> {
     if let Some(dir) = boot.log.parent() {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     }
@@ -80,7 +80,7 @@ fn clear(boot: &Boot) -> Result<()> {
 }
 
 /// Ends the emulator however we leave.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -145,7 +145,7 @@ fn follow(
 
 /// Whether the emulator, not the guest, is to blame: no sign of init, or an Oops on a half-patched instruction,
 /// which emulated CPUs run into about once in 35 boots.
-fn lost_by_emulator(log: &Path) -> bool {
+pub(super) fn lost_by_emulator(log: &Path) -> bool {
     let text = read(log);
     !text.contains(HELLO) || (text.contains("Oops: int3") || text.contains("text_poke"))
 }
@@ -160,7 +160,7 @@ fn read(log: &Path) -> String {
 }
 
 /// The end of the log, for an error message.
-fn tail(log: &Path) -> String {
+pub(super) fn tail(log: &Path) -> String {
     let text = read(log);
     let lines: Vec<_> = text.lines().collect();
     let shown = lines[lines.len().saturating_sub(TAIL)..].join("\n  ");
