@@ -2,6 +2,7 @@
 mod apt;
 mod bpf;
 mod kernels;
+mod kubernetes;
 mod llvm;
 mod nextest;
 mod python;
@@ -17,13 +18,21 @@ use crate::vm::{Boot, PROGRAM};
 
 pub(crate) use bpf::bpf;
 pub(crate) use kernels::{SERIES, kernel};
+pub(crate) use kubernetes::kubernetes;
 pub(crate) use llvm::llvm;
 pub(crate) use nextest::nextest;
 pub(crate) use python::{PYTHON_MIB, add_python, engines, python, python3};
 pub(crate) use system::system;
 
-/// Sets everything up and says what was found, one line each.
+/// Sets everything up, what takes long as well.
 pub(crate) fn all() -> Result<ExitCode> {
+    usual()?;
+    item("Kubernetes", kubernetes().map(|path| path.display().to_string()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sets up what every test needs, and says what was found, one line each.
+pub(crate) fn usual() -> Result<()> {
     item("eBPF toolchain", bpf())?;
     item("emulator", emulator())?;
     for series in SERIES {
@@ -33,7 +42,7 @@ pub(crate) fn all() -> Result<ExitCode> {
     item("test runner", nextest().map(|path| path.display().to_string()))?;
     item("Python", python3().map(|path| path.display().to_string()))?;
     println!("{:<15} {}", "cache", cache()?.display());
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn item(name: &str, found: Result<String>) -> Result<()> {

@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         steps.step("coverage", coverage::policy);
         return Ok(steps.finish());
     }
-    steps.step("set-up", prepare);
+    steps.step("set-up", || prepare(arguments));
     steps.step("format", || host::quiet(build::cargo().args(["fmt", "--all", "--check"])));
     steps.step("lint", lint::run);
     steps.step("clippy", host::clippy);
@@ -70,8 +70,12 @@ pub(crate) fn lint() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prepare() -> Result<Tally> {
-    setup::all()?;
+fn prepare(arguments: &Arguments) -> Result<Tally> {
+    if arguments.all {
+        setup::all()?;
+    } else {
+        setup::usual()?;
+    }
     Ok(Tally::default())
 }
 
