@@ -16,11 +16,17 @@ pub(super) fn quiet(command: &mut Command) -> Result<Tally> {
     Ok(Tally::default())
 }
 
-/// Clippy on everything, the kernel tests included.
+/// Clippy on everything, with the tests of the kernel and of the control plane.
 pub(super) fn clippy() -> Result<Tally> {
-    let arguments =
-        ["clippy", "--keep-going", "--workspace", "--all-targets", "--features", "plimsoll-tests/kernel"];
-    quiet(build::cargo().args(arguments).args(build::silence("--quiet")).args(["--", "-D", "warnings"]))
+    let arguments = ["clippy", "--keep-going", "--workspace", "--all-targets", "--features"];
+    let features = "plimsoll-tests/kernel,plimsoll-tests/cluster";
+    quiet(
+        build::cargo()
+            .args(arguments)
+            .arg(features)
+            .args(build::silence("--quiet"))
+            .args(["--", "-D", "warnings"]),
+    )
 }
 
 /// Licences, advisories and sources of the dependencies.
@@ -46,6 +52,14 @@ pub(super) fn engines() -> Result<Tally> {
     let arguments = ["test", "--quiet", "-p", "plimsoll-tests", "--test", "engines", "--", "--ignored"];
     let mut command = build::cargo();
     command.args(arguments).arg("--test-threads=1").env("PLIMSOLL_ENGINES", setup::engines()?);
+    counted(&mut command, Show::WhenFailed, libtest_summary)
+}
+
+/// What is said to an API server, and what it says, with a real one.
+pub(super) fn cluster() -> Result<Tally> {
+    let arguments = ["test", "--quiet", "-p", "plimsoll-tests", "--features", "cluster", "--test", "cluster"];
+    let mut command = build::cargo();
+    command.args(arguments).env("PLIMSOLL_KUBERNETES", setup::kubernetes()?);
     counted(&mut command, Show::WhenFailed, libtest_summary)
 }
 

@@ -19,13 +19,16 @@ use steps::Steps;
 /// How much to test.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Runs a real model server and real engines as well, plays the demo and checks what it promises, and checks the types
+    /// Runs a real model server, real engines and a real control plane as well, plays the demo and checks what it promises, and checks the types
     /// and the style of the Python client
     #[arg(long)]
     all: bool,
     /// Measures only how much of the policy its tests cover
     #[arg(long, conflicts_with_all = ["all", "host_only"])]
     coverage: bool,
+    /// Runs only the tests with a real control plane
+    #[arg(long, conflicts_with_all = ["all", "host_only", "coverage"])]
+    cluster: bool,
     /// Leaves out what needs the virtual machine
     #[arg(long, conflicts_with = "all")]
     host_only: bool,
@@ -36,6 +39,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut steps = Steps::default();
     if arguments.coverage {
         steps.step("coverage", coverage::policy);
+        return Ok(steps.finish());
+    }
+    if arguments.cluster {
+        steps.step("cluster", host::cluster);
         return Ok(steps.finish());
     }
     steps.step("set-up", || prepare(arguments));
@@ -58,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         steps.step("python lint", python::lint);
         steps.step("model server", || kernel_tests::run(&Selection::model_server()));
         steps.step("engines", host::engines);
+        steps.step("cluster", host::cluster);
         steps.step("fleet", fleet::run);
         steps.step("demo", play_demo);
     }
