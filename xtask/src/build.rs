@@ -35,10 +35,14 @@ pub(crate) struct Artifact {
 
 /// Runs `cargo build` or `cargo test --no-run` with the `vm` profile and returns the programs.
 pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Artifact>> {
+    build_as("vm", arguments)
+}
+
+fn build_as(profile: &str, arguments: &[&str]) -> Result<Vec<Artifact>> {
     let mut command = cargo();
     let (verb, rest) = arguments.split_first().context("no cargo command")?;
     command.arg(verb).args(silence("--quiet")).args(rest);
-    command.args(["--profile", "vm", "--message-format=json-render-diagnostics"]);
+    command.args(["--profile", profile, "--message-format=json-render-diagnostics"]);
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("running cargo")?;
     ensure!(output.status.success(), "cargo {} failed", arguments.join(" "));
     Ok(artifacts(&output.stdout))
@@ -49,9 +53,14 @@ pub(crate) fn artifacts(messages: &[u8]) -> Vec<Artifact> {
     String::from_utf8_lossy(messages).lines().filter_map(artifact).collect()
 }
 
-/// Builds one program and returns its path.
+/// Builds one program with the `vm` profile and returns its path.
 pub(crate) fn program(package: &str, name: &str) -> Result<PathBuf> {
-    let artifacts = build(&["build", "-p", package, "--bin", name])?;
+    program_as("vm", package, name)
+}
+
+/// Builds one program with a profile and returns its path.
+pub(crate) fn program_as(profile: &str, package: &str, name: &str) -> Result<PathBuf> {
+    let artifacts = build_as(profile, &["build", "-p", package, "--bin", name])?;
     let found = artifacts.into_iter().find(|artifact| artifact.name == name);
     Ok(found.with_context(|| format!("cargo built no {name}"))?.path)
 }

@@ -2,6 +2,8 @@
 mod bench;
 mod build;
 mod demo;
+mod elf;
+mod image;
 mod kernel_tests;
 mod node;
 mod setup;
@@ -36,6 +38,8 @@ enum Task {
     Vm(vm_command::Arguments),
     /// Boots a Kubernetes node with systemd and containerd
     Node(node::Arguments),
+    /// Builds the container image as an OCI archive, without a Docker daemon
+    Image(image::Arguments),
     /// Plays two stories on a real kernel, with Plimsoll and without, and ends with a table and a plot
     Demo(demo::Arguments),
 }
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Task::Lint => test::lint(),
         Task::Vm(arguments) => vm_command::run(&arguments),
         Task::Node(arguments) => node::run(&arguments),
+        Task::Image(arguments) => image::run(&arguments),
         Task::Demo(arguments) => demo::command(&arguments),
     };
     done.unwrap_or_else(|error| {

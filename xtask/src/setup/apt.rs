@@ -18,6 +18,9 @@ pub(crate) const EMULATOR: [Need; 6] = [
     ("busybox", "busybox-static"),
 ];
 
+/// Building a container image without a daemon.
+pub(crate) const IMAGE: [Need; 2] = [("buildah", "buildah"), ("strip", "binutils")];
+
 /// Installs the packages whose programs are missing.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
     let missing: Vec<&str> =

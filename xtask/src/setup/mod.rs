@@ -65,6 +65,11 @@ pub(crate) fn emulator() -> Result<String> {
     Ok(version.lines().next().unwrap_or_default().to_owned())
 }
 
+/// What `image` needs.
+pub(crate) fn image_builder() -> Result<()> {
+    apt::install(&apt::IMAGE)
+}
+
 /// PATH with the directories of system tools, which an ordinary user's PATH on Debian lacks.
 pub(crate) fn path_with_sbin() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,17 +1,17 @@
 //! Packs the guest's root filesystem: init, modules, the caller's files and the libraries they are linked with.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufWriter, Read as _, Write};
+use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use cpio::newc::{self, ModeFileType};
 use plimsoll_init::{MODULES_DIR, SPEC_PATH, Spec};
 
 use super::{Boot, modules};
+use crate::elf::{is_elf, libraries, stripped};
 
 /// One node of the archive.
 enum Node {
@@ -88,28 +88,11 @@ fn add_file(tree: &mut Tree, host: &Path, guest: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A program without its debug information, which would take 50 MiB of the guest's RAM.
-fn stripped(program: &Path) -> Result<Vec<u8>> {
-    let copy = tempfile::NamedTempFile::new()?;
-    let output = Command::new("strip").arg("--strip-debug").arg("-o").args([copy.path(), program]).output();
-    let output = output.context("running strip")?;
-    ensure!(output.status.success(), "strip: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(std::fs::read(copy.path())?)
-}
-
 fn add(tree: &mut Tree, place: &Path, node: Node) {
     for dir in place.ancestors().skip(1).filter(|dir| *dir != Path::new("/") && *dir != Path::new("")) {
         tree.entry(dir.to_owned()).or_insert(Node::Dir);
     }
     tree.insert(place.to_owned(), node);
-}
-
-/// The absolute paths that ldd names. A static program has none, and ldd fails on it.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output().context("running ldd")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let paths = text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-    Ok(paths.map(PathBuf::from).collect())
 }
 
 /// What the programs and libraries in a directory of the host are linked with, outside of it.
@@ -125,12 +108,6 @@ fn libraries_of_all(dir: &Path) -> Result<BTreeSet<PathBuf>> {
         }
     }
     Ok(found)
-}
-
-fn is_elf(path: &Path) -> Result<bool> {
-    let mut magic = Vec::with_capacity(4);
-    File::open(path)?.take(4).read_to_end(&mut magic).with_context(|| path.display().to_string())?;
-    Ok(magic == b"\x7fELF")
 }
 
 /// Writes the tree as a newc archive. /dev/console comes from the archive that is built into every kernel.
