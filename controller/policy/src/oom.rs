@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
-use crate::roles;
+use crate::roles::{self, Rank};
 use crate::sample::{Preference, Rung, Spec};
 
 /// The class that yields first. Above it is room for what asks the kernel to be taken before anybody else.
@@ -55,9 +55,7 @@ pub fn scores<'a, K: Ord>(
     touched.map(|(key, spec)| (key, places_of(config, &places, spec))).collect()
 }
 
-type Class = (bool, i32);
-
-fn places_of(config: &Config, places: &BTreeMap<Class, i16>, spec: &Spec) -> Score {
+fn places_of(config: &Config, places: &BTreeMap<Rank, i16>, spec: &Spec) -> Score {
     let place = places.get(&roles::rank(spec)).filter(|_| is_victim(config, spec));
     place.map_or(Score::AtMost(0), |score| Score::Exactly(*score))
 }
@@ -78,6 +76,7 @@ fn score(place: usize, classes: usize) -> i16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Qos;
 
     fn spec(priority: i32, preference: Preference) -> Spec {
         Spec { priority, preference, ..Spec::default() }
@@ -101,6 +100,15 @@ mod tests {
             &[Some(Exactly(900)), Some(Exactly(100)), Some(Exactly(500))],
         );
         check(&[(1000, None), (0, Omit), (0, None)], &[Some(AtMost(0)), Option::None, Some(Exactly(900))]);
+    }
+
+    #[test]
+    fn of_equal_priority_the_lower_quality_of_service_is_taken_first() {
+        let of = |qos| Spec { qos, ..Spec::default() };
+        let specs = [of(Qos::Guaranteed), of(Qos::BestEffort), of(Qos::Burstable), spec(-1, Preference::None)];
+        let scores = scores(&Config::default(), specs.iter().enumerate());
+        let order: Vec<_> = (0..4).map(|n| scores.get(&n).map(|s| s.of(0))).collect();
+        assert_eq!(order, [Some(100), Some(634), Some(367), Some(900)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who is sensed on, who may be acted on, and with which rungs.
 
 use crate::config::Config;
-use crate::sample::{Preference, Rung, Sample, Spec, Workload, WorkloadId};
+use crate::sample::{Preference, Qos, Rung, Sample, Spec, Workload, WorkloadId};
 
 /// Sensed on, given `memory.low`, never a victim.
 pub(crate) fn is_protected(config: &Config, workload: &Workload) -> bool {
@@ -13,9 +13,21 @@ pub(crate) fn protects(config: &Config, spec: &Spec) -> bool {
     spec.priority >= config.protect_priority
 }
 
-/// The class in which a workload yields: those that ask to be avoided last, then the lowest priority first. The lint has its own.
-pub(crate) fn rank(spec: &Spec) -> (bool, i32) {
+/// How much a workload matters: those that ask to be avoided most, then by priority.
+pub(crate) type Class = (bool, i32);
+
+/// What is a reason to take from one for another's sake. The lint has its own.
+pub(crate) fn class(spec: &Spec) -> Class {
     (spec.preference == Preference::Avoid, spec.priority)
+}
+
+/// The order in which workloads yield, the first one lowest: by class, and within it by what Kubernetes was promised of them. A
+/// higher quality of service is no reason to take from a lower one, only to take there first.
+pub(crate) type Rank = (Class, Qos);
+
+/// The place of a workload in it.
+pub(crate) fn rank(spec: &Spec) -> Rank {
+    (class(spec), spec.qos)
 }
 
 /// May be a victim of some rung.

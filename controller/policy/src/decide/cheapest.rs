@@ -6,6 +6,7 @@
 //! let off as far as those above it give more than was left for them. No workload keeps back what a rung of its own, no harder
 //! than one that is used above it, would give: invariant 1.
 
+use crate::roles::Rank;
 use crate::sample::Rung;
 use crate::units::Bytes;
 
@@ -26,7 +27,7 @@ pub(crate) trait Member {
     /// What it gives, on the rung that it is on first, then on harder ones.
     fn gives(&self) -> &[Give];
     /// Who matters more.
-    fn rank(&self) -> (bool, i32);
+    fn rank(&self) -> Rank;
     /// Which of what it gives is used.
     fn chosen(&self) -> usize;
     /// Uses another.
@@ -47,10 +48,10 @@ pub(crate) fn pick(gives: &[Give], need: Bytes) -> usize {
 pub(crate) fn relax<M: Member>(members: &mut [M], need: Bytes) {
     let mut spare = members.iter().map(|m| m.give().soon).sum::<Bytes>().saturating_sub(need);
     // The hardest rung of those that matter more, and of those that matter as much or more.
-    let (mut above, mut so_far, mut rank) = (Rung::Free, Rung::Free, (true, i32::MAX));
+    let (mut above, mut so_far, mut rank) = (Rung::Free, Rung::Free, None);
     for member in members.iter_mut().rev().filter(|m| m.chosen() > 0) {
-        if member.rank() < rank {
-            (above, rank) = (so_far, member.rank());
+        if rank.is_none_or(|rank| member.rank() < rank) {
+            (above, rank) = (so_far, Some(member.rank()));
         }
         let now = member.give().soon;
         let kept = pick(up_to(member.gives(), above), Bytes(u64::MAX));
@@ -74,6 +75,7 @@ fn up_to(gives: &[Give], hardest: Rung) -> &[Give] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Qos;
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]
@@ -87,8 +89,8 @@ mod tests {
         fn gives(&self) -> &[Give] {
             &self.gives
         }
-        fn rank(&self) -> (bool, i32) {
-            (false, self.rank)
+        fn rank(&self) -> Rank {
+            ((false, self.rank), Qos::Burstable)
         }
         fn chosen(&self) -> usize {
             self.chosen

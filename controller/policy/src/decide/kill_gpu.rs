@@ -12,7 +12,7 @@ use crate::appetite::Claim;
 use crate::concession::Level;
 use crate::gpu::GpuId;
 use crate::plan::{Evidence, Expected, Refusal, Refused, Tier};
-use crate::roles;
+use crate::roles::{self, Class};
 use crate::sample::{Preference, Rung, Workload, WorkloadId};
 use crate::state::{GpuTrack, Track};
 use crate::units::{Bytes, Span};
@@ -104,13 +104,13 @@ fn case(turn: &Turn<'_>, gpu: &GpuId) -> Option<Case> {
         (roles::rank(spec), !grows(id), std::cmp::Reverse(*held), spec.restart_cost_ms, *id)
     })?;
     let holds = held?;
-    let above = claims(turn, gpu, track).find(|claimant| claimant.rank > roles::rank(&workload.spec));
+    let above = claims(turn, gpu, track).find(|claimant| claimant.class > roles::class(&workload.spec));
     let itself = || {
         let others = turn.sample.workloads.iter().any(|(other, w)| {
             let held = w.gpus.get(gpu).copied().flatten().unwrap_or_default();
             other != id && held >= Bytes(total.0 / SMALL)
         });
-        (grows(id) && others).then(|| Claimant { id: id.clone(), rank: (false, 0), claim: Claim::Grows })
+        (grows(id) && others).then(|| Claimant { id: id.clone(), class: (false, 0), claim: Claim::Grows })
     };
     let Claimant { id: by, claim, .. } = above.or_else(itself)?;
     Some(Case { id: id.clone(), holds, by, claim })
@@ -119,7 +119,7 @@ fn case(turn: &Turn<'_>, gpu: &GpuId) -> Option<Case> {
 /// Somebody who wants room.
 struct Claimant {
     id: WorkloadId,
-    rank: (bool, i32),
+    class: Class,
     claim: Claim,
 }
 
@@ -132,22 +132,22 @@ fn claims<'t>(
     let present = track.holders.iter().filter_map(|(id, it)| Some((turn.sample.workloads.get(id)?, id, it)));
     let holders = present.filter_map(move |(workload, id, appetite)| {
         let claim = appetite.claim(at, within)?;
-        Some(Claimant { id: id.clone(), rank: roles::rank(&workload.spec), claim })
+        Some(Claimant { id: id.clone(), class: roles::class(&workload.spec), claim })
     });
     let waiting = turn.state.admission.waiting.iter().filter(move |w| w.lacks.as_ref() == Some(gpu));
     let waiting = waiting.map(|w| {
         let known = workload_of(turn.sample, &w.wants.holder);
         let id = known.map_or(&w.wants.holder, |(id, _)| id).clone();
-        let rank = known.map_or((false, w.wants.priority), |(_, w)| roles::rank(&w.spec));
-        Claimant { id, rank, claim: Claim::Waits }
+        let class = known.map_or((false, w.wants.priority), |(_, w)| roles::class(&w.spec));
+        Claimant { id, class, claim: Claim::Waits }
     });
     holders.chain(waiting)
 }
 
 /// Whether one that matters no more than the victim is being asked for memory of this GPU, or can still be.
 fn is_asked_below(turn: &Turn<'_>, gpu: &GpuId, victim: &WorkloadId) -> bool {
-    let Some(rank) = turn.sample.workloads.get(victim).map(|w| roles::rank(&w.spec)) else { return false };
-    turn.volunteers().any(|(_, w, t)| roles::rank(&w.spec) <= rank && wish::gives_on(turn, w, t, gpu))
+    let Some(class) = turn.sample.workloads.get(victim).map(|w| roles::class(&w.spec)) else { return false };
+    turn.volunteers().any(|(_, w, t)| roles::class(&w.spec) <= class && wish::gives_on(turn, w, t, gpu))
 }
 
 /// What the kill will bring, and what was not done instead: by the victim's own doing, and to those who matter less.

@@ -11,7 +11,7 @@ use super::victims::victims;
 use crate::assess::{Memory, time_for};
 use crate::plan::{Evidence, Tier};
 use crate::relief::{BRAKE_AHEAD, CRUMBS, Candidate, HORIZON, Relief, SLOW, residual};
-use crate::roles;
+use crate::roles::{self, Rank};
 use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::Track;
 use crate::units::{Bytes, Span};
@@ -113,7 +113,7 @@ pub(crate) fn free_wanted(memory: &Memory) -> Bytes {
 /// A workload whose turn came.
 struct Row {
     id: WorkloadId,
-    rank: (bool, i32),
+    rank: Rank,
     gives: Vec<Give>,
     chosen: usize,
     /// Page cache that it has.
@@ -127,7 +127,7 @@ impl Member for Row {
         &self.gives
     }
 
-    fn rank(&self) -> (bool, i32) {
+    fn rank(&self) -> Rank {
         self.rank
     }
 

@@ -5,14 +5,14 @@ use std::collections::BinaryHeap;
 
 use super::Turn;
 use crate::relief::Candidate;
-use crate::roles;
+use crate::roles::{self, Rank};
 use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::Track;
 use crate::units::{Bytes, Span};
 
-/// Those that ask to be avoided yield last; the lowest priority first; among equals the one of whom most is freed, then the
-/// cheapest to start again. Ties are broken by the order of the ids, which is that of the walk.
-pub(crate) type Place = ((bool, i32), Reverse<Bytes>, u64);
+/// Those that ask to be avoided yield last; the lowest priority first, and of equals the lowest quality of service; then the one of
+/// whom most is freed, then the cheapest to start again. Ties are broken by the order of the ids, which is that of the walk.
+pub(crate) type Place = (Rank, Reverse<Bytes>, u64);
 
 pub(crate) fn place(workload: &Workload, freed: Bytes) -> Place {
     let spec = &workload.spec;

@@ -3,7 +3,7 @@
 use super::{Case, fatal, gpus};
 use crate::concession::Level;
 use crate::plan::{Finding, Plan, Wanted};
-use crate::sample::{Preference, Rung, Workload, WorkloadId};
+use crate::sample::{Preference, Qos, Rung, Workload, WorkloadId};
 use crate::units::{Bytes, Limit, Share};
 
 /// A lower workload must have this much to give, and give it well, before its being spared is a mistake.
@@ -77,8 +77,9 @@ fn spared<'a>(
     case.sample.workloads.iter().find(|(id, w)| lower(w) && spared(id, w)).map(|(id, _)| id)
 }
 
-pub(super) fn rank(workload: &Workload) -> (bool, i32) {
-    (workload.spec.preference == Preference::Avoid, workload.spec.priority)
+pub(super) fn rank(workload: &Workload) -> (bool, i32, Qos) {
+    let spec = &workload.spec;
+    (spec.preference == Preference::Avoid, spec.priority, spec.qos)
 }
 
 pub(super) fn may(case: Case<'_>, workload: &Workload, rung: Rung) -> bool {

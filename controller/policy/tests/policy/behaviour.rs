@@ -2,7 +2,7 @@
 
 use plimsoll_policy::pass::{Pass, step};
 use plimsoll_policy::plan::{Act, ActResult, Outcome, Tier};
-use plimsoll_policy::sample::{Preference, Rung, Sample, Trigger, WorkloadId};
+use plimsoll_policy::sample::{Preference, Qos, Rung, Sample, Trigger, WorkloadId};
 use plimsoll_policy::units::{Share, Span};
 
 use plimsoll_model::machine::{Habit, Machine};
@@ -170,4 +170,26 @@ fn a_freeze_ends_after_its_maximum_where_the_host_is_no_longer_critical() {
     let seen = rungs(&mut machine, &id, 60_000);
     let thawed = seen.iter().find(|(_, r)| *r < Rung::Freeze).expect("thawed");
     assert!(thawed.0 < 3000 + 20_000, "{seen:?}");
+}
+
+#[test]
+fn of_equal_priority_the_lower_quality_of_service_yields_first() {
+    for (low, high) in [(Qos::BestEffort, Qos::Burstable), (Qos::Burstable, Qos::Guaranteed)] {
+        let mut machine = Machine::new(1000, 0);
+        let grow = |rate| Habit::Grow { rate, from_ms: 500, until: 900 };
+        // The one that would give most has the higher quality.
+        let above = machine.add("above", 0, 200, 0, grow(60));
+        let below = machine.add("below", 0, 100, 0, grow(40));
+        machine.entry(&above).spec.qos = high;
+        machine.entry(&below).spec.qos = low;
+        let (mut first, mut stopped) = (None, vec![]);
+        machine.run(20_000, |_, pass| {
+            let braked = [&above, &below].into_iter().find(|id| pass.plan.workloads[id].rung >= Rung::Throttle);
+            first = first.take().or(braked.cloned());
+            stopped.extend(pass.plan.gate.targets.clone());
+            assert_eq!(pass.findings, []);
+        });
+        assert_eq!(first, Some(below.clone()));
+        assert!(!stopped.contains(&above), "the gate stops the lowest only");
+    }
 }

@@ -8,7 +8,7 @@ use plimsoll_policy::config::Config;
 use plimsoll_policy::oom::{Score, scores};
 use plimsoll_policy::pass::step;
 use plimsoll_policy::plan::{Act, ActResult, Tier, Wanted};
-use plimsoll_policy::sample::{Preference, Rung, Sample, Spec, Workload, WorkloadId};
+use plimsoll_policy::sample::{Preference, Qos, Rung, Sample, Spec, Workload, WorkloadId};
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::{Bytes, Monotonic, Span};
 
@@ -26,8 +26,9 @@ fn untouchable(config: &Config, workload: &Workload) -> bool {
     workload.spec.preference == Preference::Omit || workload.spec.priority >= config.protect_priority
 }
 
-fn rank(workload: &Workload) -> (bool, i32) {
-    (workload.spec.preference == Preference::Avoid, workload.spec.priority)
+fn rank(workload: &Workload) -> (bool, i32, Qos) {
+    let spec = &workload.spec;
+    (spec.preference == Preference::Avoid, spec.priority, spec.qos)
 }
 
 /// Whether a rung may really be used on a workload.
@@ -388,7 +389,7 @@ fn nobody_is_asked_for_more_than_he_offers_and_everybody_gets_it_back() {
 fn in_order(config: &Config, sample: &Sample) {
     let specs: Vec<&Spec> = sample.workloads.values().map(|w| &w.spec).collect();
     let scores = scores(config, specs.iter().copied().enumerate());
-    let class = |n: usize| (specs[n].preference == Preference::Avoid, specs[n].priority);
+    let class = |n: usize| (specs[n].preference == Preference::Avoid, specs[n].priority, specs[n].qos);
     for (a, score) in &scores {
         assert_ne!(specs[*a].preference, Preference::Omit, "who is never touched has no score");
         let Score::Exactly(score) = score else { continue };

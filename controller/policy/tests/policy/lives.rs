@@ -1,5 +1,6 @@
 //! Worlds in which things go wrong: the daemon dies, workloads come and go, actions fail, readings fail, clocks jump.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use plimsoll_model::machine::{Giver, Habit, Machine, Swap};
@@ -11,7 +12,7 @@ use plimsoll_policy::state::State;
 use plimsoll_policy::units::{Bytes, Monotonic, Span};
 use proptest::prelude::*;
 
-use crate::worlds::{Tenant, World, tenant, world};
+use crate::worlds::{Pod, Tenant, World, pod, tenant, world};
 
 /// How long a world is troubled.
 pub(crate) const TROUBLED_MS: u64 = 20_000;
@@ -50,6 +51,8 @@ pub(crate) struct Life {
     events: Vec<(u64, Event)>,
     /// How actions end, in turn; `None` = as the machine has it.
     endings: Vec<Option<ActResult>>,
+    /// Which workloads are of pods, in turn.
+    pods: Vec<Option<Pod>>,
 }
 
 /// What differs from the default configuration.
@@ -105,7 +108,9 @@ impl Life {
     pub(crate) fn live(&self, law: &mut impl Law) {
         let mut machine = self.machine();
         let config = machine.config.clone();
-        let mut trouble = Trouble { endings: self.endings.clone(), ..Trouble::default() };
+        let (endings, pods) = (self.endings.clone(), self.pods.clone());
+        let mut trouble = Trouble { endings, pods, ..Trouble::default() };
+        trouble.dress(&mut machine);
         let mut events = self.events.clone();
         events.sort_by_key(|(at, _)| *at);
         for (at, event) in events {
@@ -144,6 +149,9 @@ fn calm(machine: &mut Machine) {
 #[derive(Default)]
 struct Trouble {
     endings: Vec<Option<ActResult>>,
+    pods: Vec<Option<Pod>>,
+    /// Workloads that have been looked at with that in mind.
+    dressed: BTreeSet<WorkloadId>,
     /// Actions that have ended.
     ended: usize,
     /// Of whom nothing can be read, or not `memory.stat`, and in which of the machine's milliseconds.
@@ -206,6 +214,19 @@ impl Trouble {
             }
             Event::Jump { ms } => self.shown = self.shown + Span::millis(ms),
             Event::Stand { ms } => self.stands = now..now + ms,
+        }
+        self.dress(machine);
+    }
+
+    /// Puts newcomers into pods.
+    fn dress(&mut self, machine: &mut Machine) {
+        for (id, process) in &mut machine.processes {
+            let pod = self.pods.get(self.dressed.len() % self.pods.len().max(1)).copied().flatten();
+            if self.dressed.insert(id.clone())
+                && let Some(pod) = pod
+            {
+                pod.put_on(&mut process.spec);
+            }
         }
     }
 
@@ -285,8 +306,12 @@ pub(crate) fn life() -> impl Strategy<Value = Life> {
     let events = prop::collection::vec((0..TROUBLED_MS / 10, event()), 0..6);
     let events = events.prop_map(|all| all.into_iter().map(|(at, event)| (at * 10, event)).collect());
     let zram = prop::option::of(30_u64..60);
-    (world(), variant(), zram, events, prop::collection::vec(ending_kind(), 0..6))
-        .prop_map(|(world, variant, zram, events, endings)| Life { world, variant, zram, events, endings })
+    let endings = prop::collection::vec(ending_kind(), 0..6);
+    // Last, so that a seed gives the life that it gave before there were pods.
+    let pods = prop::collection::vec(prop::option::of(pod()), 0..4);
+    (world(), variant(), zram, events, endings, pods).prop_map(
+        |(world, variant, zram, events, endings, pods)| Life { world, variant, zram, events, endings, pods },
+    )
 }
 
 fn event() -> impl Strategy<Value = Event> {

@@ -1,6 +1,7 @@
 //! Machines with anything on them.
 
-use plimsoll_policy::sample::{Preference, Rung};
+use plimsoll_policy::sample::{Preference, Qos, Rung, Spec};
+use plimsoll_policy::units::Span;
 use proptest::prelude::*;
 
 use plimsoll_model::machine::{Giver, Habit, Machine, Manner};
@@ -28,6 +29,22 @@ impl Tenant {
         let spec = &mut process.spec;
         spec.preference = self.preference;
         spec.rungs.clone_from(&self.rungs);
+    }
+}
+
+/// What a pod brings with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pod {
+    qos: Qos,
+    freeze_max: Option<Span>,
+    evictable: Option<Span>,
+}
+
+impl Pod {
+    /// Makes a workload its container.
+    pub(crate) fn put_on(self, spec: &mut Spec) {
+        let Self { qos, freeze_max, evictable } = self;
+        (spec.qos, spec.freeze_max, spec.evictable) = (qos, freeze_max, evictable);
     }
 }
 
@@ -73,6 +90,13 @@ pub(crate) fn tenant() -> impl Strategy<Value = Tenant> {
             habit,
             giver,
         })
+}
+
+pub(crate) fn pod() -> impl Strategy<Value = Pod> {
+    let qos = prop_oneof![Just(Qos::BestEffort), Just(Qos::Burstable), Just(Qos::Guaranteed)];
+    let seconds = |range| prop::option::of(range).prop_map(|s: Option<u64>| s.map(Span::secs));
+    (qos, seconds(2_u64..30), seconds(0_u64..40))
+        .prop_map(|(qos, freeze_max, evictable)| Pod { qos, freeze_max, evictable })
 }
 
 /// One that can be asked, and keeps its word or not.

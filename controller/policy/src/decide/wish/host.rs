@@ -14,7 +14,7 @@ use crate::decide::ladder::spent;
 use crate::decide::{Turn, calm};
 use crate::plan::{Evidence, Tier};
 use crate::relief::{BRAKE_AHEAD, CRUMBS, Candidate, HORIZON, SLOW};
-use crate::roles;
+use crate::roles::{self, Rank};
 use crate::sample::{Rung, Workload, WorkloadId};
 use crate::state::Track;
 use crate::units::{Bytes, Span};
@@ -34,7 +34,7 @@ struct Walk {
     /// What those passed so far give by other means.
     given: Bytes,
     /// Those of them who could be trimmed and are free.
-    spared: Vec<(WorkloadId, (bool, i32))>,
+    spared: Vec<(WorkloadId, Rank)>,
 }
 
 pub(crate) fn ask(turn: &mut Turn<'_>) {
@@ -131,7 +131,7 @@ fn due(turn: &Turn<'_>, walk: &Walk, id: &WorkloadId, workload: &Workload, takes
 fn contested(turn: &Turn<'_>, walk: &Walk, workload: &Workload) -> bool {
     let rank = roles::rank(&workload.spec);
     let full = turn.state.tier.critically_full().is_some_and(|since| turn.at().since(since) >= FULL_FOR);
-    let braked = |test: fn(&(bool, i32), &(bool, i32)) -> bool| {
+    let braked = |test: fn(&Rank, &Rank) -> bool| {
         let mut braked = turn.held(|r| matches!(r, Rung::Throttle | Rung::Freeze));
         braked.any(|(_, w, t)| t.held.leash.is_none() && test(&roles::rank(&w.spec), &rank))
     };
