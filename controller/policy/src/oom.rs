@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn of_equal_priority_the_lower_quality_of_service_is_taken_first() {
         let of = |qos| Spec { qos, ..Spec::default() };
-        let specs = [of(Qos::Guaranteed), of(Qos::BestEffort), of(Qos::Burstable), spec(-1, Preference::None)];
+        let specs =
+            [of(Qos::Guaranteed), of(Qos::BestEffort), of(Qos::Burstable), spec(-1, Preference::None)];
         let scores = scores(&Config::default(), specs.iter().enumerate());
         let order: Vec<_> = (0..4).map(|n| scores.get(&n).map(|s| s.of(0))).collect();
         assert_eq!(order, [Some(100), Some(634), Some(367), Some(900)]);

@@ -201,6 +201,11 @@ pub enum Evidence {
         /// For that long.
         since: Monotonic,
     },
+    /// It was frozen for as long as its probes bear.
+    Probed {
+        /// That is so long.
+        most: Span,
+    },
     /// It was braked and let go again and again: it is not let go for a while.
     Oscillation {
         /// Times that it was let go and braked again.
@@ -409,6 +414,11 @@ pub enum Refusal {
     /// It did not help the last time.
     Futile {
         /// Not tried again before this.
+        until: Monotonic,
+    },
+    /// It was frozen, and its probes have to succeed before it is again.
+    Probed {
+        /// Not frozen before this.
         until: Monotonic,
     },
     /// The workload would go on growing into swap by as much a second.

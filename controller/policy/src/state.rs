@@ -115,6 +115,9 @@ pub struct Track {
     pub no_throttle: Monotonic,
     /// Not let go before this, however calm it is.
     pub held_off: Monotonic,
+    /// Of one that is probed: its last freezes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spell: Option<Spell>,
     /// What a dry rung would do to it.
     pub would: Option<Would>,
     /// When that was last called for.
@@ -240,6 +243,16 @@ pub struct Leash {
     pub raised: Monotonic,
     /// Since when it has been running into it in vain.
     pub stuck: Option<Monotonic>,
+}
+
+/// Freezes that a probe may see as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spell {
+    /// When it was last frozen or thawed.
+    pub last: Monotonic,
+    /// It is not frozen any more from then on.
+    pub until: Monotonic,
 }
 
 /// How often a workload was braked lately: hold times grow with it.

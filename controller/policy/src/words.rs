@@ -106,6 +106,7 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Evidence::NothingGentler { gentler, needed } => {
             write!(f, "gentler rungs would free {gentler} of the {needed} needed")
         }
+        Evidence::Probed { most } => write!(f, "its probes bear no freeze that is longer than {most}"),
         Evidence::Futile { rung } => write!(f, "{rung} did not help"),
         Evidence::Claimed { by, claim } => match claim {
             Claim::Grows => write!(f, "{by} takes more and more"),
@@ -209,6 +210,13 @@ impl fmt::Display for Said<'_, Refused> {
             Refusal::NotAllowed => f.write_str("not allowed by its rungs"),
             Refusal::Spent { brakes } => write!(f, "its {brakes} brakes of the hour are used up"),
             Refusal::Futile { until } => write!(f, "futile for another {}", until.since(self.now)),
+            Refusal::Probed { until } => {
+                write!(
+                    f,
+                    "its probes have to succeed first: not frozen for another {}",
+                    until.since(self.now)
+                )
+            }
             Refusal::Spills { growth } => write!(f, "would go on growing into swap by {growth}/s"),
             Refusal::Tier { tier } => write!(f, "the tier is only {tier}"),
             Refusal::Gives { rung } => write!(f, "gives what it can on {rung} already"),
@@ -265,6 +273,8 @@ mod tests {
         check(Evidence::Growth { bytes_per_second: i64::MIN }, "shrinks by 8388608TiB/s");
         let gentler = Evidence::NothingGentler { gentler: Bytes::mib(10), needed: Bytes::mib(100) };
         check(gentler, "gentler rungs would free 10MiB of the 100MiB needed");
+        let probed = Evidence::Probed { most: Span::secs(20) };
+        check(probed, "its probes bear no freeze that is longer than 20.0s");
         check(Evidence::Futile { rung: Rung::Throttle }, "throttle did not help");
         check(Evidence::Hold { until: now + Span::secs(4) }, "the rung is held for another 4.0s");
         check(Evidence::Calm { since: now - Span::secs(7) }, "calm for 7.0s");
@@ -331,6 +341,10 @@ mod tests {
         );
         assert_eq!(say(Refusal::Uncontested), "offload of a/b#7: full, but nobody needs more of it");
         let why = Refusal::Futile { until };
+        let probed =
+            Refused { workload: workload.clone(), rung: Rung::Freeze, why: Refusal::Probed { until } };
+        let words = "freeze of a/b#7: its probes have to succeed first: not frozen for another 8.0s";
+        assert_eq!(probed.at(now).to_string(), words);
         let futile = Refused { workload, rung: Rung::Throttle, why };
         assert_eq!(futile.at(now).to_string(), "throttle of a/b#7: futile for another 8.0s");
     }

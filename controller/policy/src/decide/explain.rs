@@ -3,6 +3,7 @@
 
 use super::Turn;
 use super::ladder::spent;
+use super::spell;
 use super::wish::{promise, why_not as why_not_asked};
 use crate::concession::Level;
 use crate::plan::{Expected, Refusal, Refused};
@@ -111,6 +112,10 @@ fn gentler(turn: &Turn<'_>, workload: &Workload, candidate: &Candidate<'_>, rung
         Refusal::NotAllowed
     } else if rung == Rung::Throttle && no_throttle > turn.at() {
         Refusal::Futile { until: no_throttle }
+    } else if let Some(until) =
+        spell::rests(workload, candidate.track, turn.at()).filter(|_| rung == Rung::Freeze)
+    {
+        Refusal::Probed { until }
     } else if let Some(brakes) = spent(turn, candidate.track, rung) {
         Refusal::Spent { brakes }
     } else if rung == Rung::Throttle && candidate.spills() {

@@ -1,6 +1,6 @@
 //! Whom the kernel may stop on its own before the next pass.
 
-use super::Turn;
+use super::{Turn, spell};
 use crate::assess::Memory;
 use crate::plan::{Gate, Tier};
 use crate::roles;
@@ -42,7 +42,8 @@ fn gate(turn: &Turn<'_>) -> Gate {
         }
         let gives = track.voluntary.as_ref().is_some_and(|it| it.leaves())
             && turn.answers(workload, track, turn.patience());
-        if lowest == Some(rank) && track.held.rung < Rung::Freeze && !gives {
+        let rests = spell::rests(workload, track, turn.at()).is_some();
+        if lowest == Some(rank) && track.held.rung < Rung::Freeze && !gives && !rests {
             targets.push(id);
         }
     }

@@ -1,9 +1,9 @@
 //! The survival target, and the one rung that can't be undone.
 
-use super::Turn;
 use super::explain::{Ask, explain};
 use super::turn::part;
 use super::victims::{place, victims};
+use super::{Turn, spell};
 use crate::assess::{Memory, time_for, we_brake_somebody};
 use crate::holding::Holding;
 use crate::plan::{Evidence, Tier};
@@ -140,7 +140,10 @@ fn gentler(turn: &Turn<'_>, memory: &Memory, within: Span) -> Bytes {
     for (_, workload, track) in victims(turn, Rung::Freeze, within, swap) {
         let Some(candidate) = turn.candidate(workload, track, swap) else { continue };
         let rungs = [Rung::Trim, Rung::Throttle, Rung::Freeze];
-        let open = rungs.into_iter().filter(|&r| roles::allows(turn.config, workload, r));
+        let rests = spell::rests(workload, track, turn.at()).is_some();
+        let open = rungs
+            .into_iter()
+            .filter(|&r| roles::allows(turn.config, workload, r) && !(r == Rung::Freeze && rests));
         let best = open.map(|r| candidate.relief(r, within, &turn.config.ladder).bytes).max();
         let best = best.unwrap_or_default();
         swap = swap.saturating_sub(best);

@@ -6,6 +6,7 @@
 
 use super::cheapest::{Give, Member, pick, relax};
 use super::explain::{Ask, explain};
+use super::spell;
 use super::turn::{Turn, part};
 use super::victims::victims;
 use crate::assess::{Memory, time_for};
@@ -277,7 +278,8 @@ fn open(turn: &Turn<'_>, workload: &Workload, track: &Track, rung: Rung) -> bool
     // Trimming would take a workload that is being let go off its leash.
     let leashed = rung == Rung::Trim && track.held.leash.is_some();
     let free = !futile && !leashed && !gives_of_itself(turn, workload, track, rung);
-    roles::allows(turn.config, workload, rung) && free && spent(turn, track, rung).is_none()
+    let rests = rung == Rung::Freeze && spell::rests(workload, track, turn.at()).is_some();
+    roles::allows(turn.config, workload, rung) && free && !rests && spent(turn, track, rung).is_none()
 }
 
 /// One that is being offloaded or unloaded is left to it as long as that is in time; and what has moved to the host on request is

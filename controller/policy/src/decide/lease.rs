@@ -1,7 +1,7 @@
 //! The throttle is a lease. It is stepped while it is needed, renewed while it helps, and withdrawn within a second
 //! where it only torments: without swap a workload at `memory.high` scans for ever and gives nothing back.
 
-use super::Turn;
+use super::{Turn, spell};
 use crate::holding::Holding;
 use crate::plan::{Evidence, Tier};
 use crate::relief::SLOW;
@@ -74,7 +74,7 @@ fn fruitless(lease: &Lease, track: &Track) -> bool {
     scanned == 0 || stolen.saturating_mul(SCANS_PER_STEAL) < scanned
 }
 
-/// Freeze where the host is still that short and the workload may be frozen; let go otherwise.
+/// Freeze where the host is still that short and the workload may be frozen, if need be in a moment; let go otherwise.
 pub(crate) fn give_up(turn: &mut Turn<'_>, id: &WorkloadId, least: Tier) {
     let Some(workload) = turn.sample.workloads.get(id) else { return };
     let evidence = turn.because([
@@ -82,6 +82,12 @@ pub(crate) fn give_up(turn: &mut Turn<'_>, id: &WorkloadId, least: Tier) {
         Evidence::Growth { bytes_per_second: turn.growth(id) },
     ]);
     let short = turn.tier() >= least && turn.memory().is_some();
+    let rests = turn.state.workloads.get(id).and_then(|track| spell::rests(workload, track, turn.at()));
+    if short && rests.is_some() && roles::allows(turn.config, workload, Rung::Freeze) {
+        // It waits for its probes, and what little a limit does is better than nothing for that short time.
+        renew(turn, id, workload);
+        return;
+    }
     // Where one that matters less has something to give, it is its turn, and need will find it.
     let freeze =
         short && roles::allows(turn.config, workload, Rung::Freeze) && !spares_another(turn, workload);

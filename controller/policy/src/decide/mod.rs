@@ -24,6 +24,7 @@ mod protect;
 mod repeats;
 mod restore;
 mod settle;
+mod spell;
 mod turn;
 mod victims;
 mod wanted;

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::Turn;
-use super::{calm, kill, leash, wish};
+use super::{calm, kill, leash, spell, wish};
 use crate::assess::observe::positive;
 use crate::assess::{Memory, per};
 use crate::plan::{Evidence, Tier};
@@ -54,6 +54,7 @@ pub(crate) fn review(turn: &mut Turn<'_>) {
             turn.put(&id, Rung::Free, calm::evidence(turn));
         }
     }
+    end_spells(turn);
     end_long_freezes(turn);
     if let Some((id, back)) = next(turn) {
         let evidence = calm::evidence(turn);
@@ -109,6 +110,39 @@ fn fits(turn: &Turn<'_>, memory: &Memory, workload: &Workload, track: &Track) ->
     memory.used() + back(workload, track) + growth <= limit
 }
 
+/// A freeze of one that is probed ends in time whatever the reason for it, and whoever else is let go then: its probes would have it
+/// killed. Where there is no room for it, it comes back on a leash that gives it nothing.
+fn end_spells(turn: &mut Turn<'_>) {
+    let due = turn.held(|r| r == Rung::Freeze).filter(|(.., t)| spell::is_due(t, turn.at()));
+    let due: Vec<WorkloadId> = due.map(|(id, ..)| id.clone()).collect();
+    for id in due {
+        let Some((workload, track)) = turn.sample.workloads.get(&id).zip(turn.state.workloads.get(&id))
+        else {
+            continue;
+        };
+        let fits = turn.memory().is_none_or(|m| fits(turn, &m, workload, track));
+        let held = fits || turn.tier() < Tier::Critical || leash::possible(turn, workload);
+        if held || !kill::is_next(turn, &id) {
+            let back = if fits { back(workload, track) } else { Bytes::ZERO };
+            let most = workload.spec.freeze_max.unwrap_or_default();
+            let evidence = turn.because([Evidence::Probed { most }]);
+            let_go(turn, &id, back, evidence);
+        } else {
+            kill_at_last(turn, &id);
+        }
+    }
+}
+
+/// The next rung where a freeze has to end and there is no room for what it held.
+fn kill_at_last(turn: &mut Turn<'_>, id: &WorkloadId) {
+    let Some((workload, track)) = turn.sample.workloads.get(id).zip(turn.state.workloads.get(id)) else {
+        return;
+    };
+    let expected = turn.candidate(workload, track, Bytes::ZERO).map_or(Bytes::ZERO, |c| c.holding.killable);
+    let evidence = turn.because([Evidence::Yield { expected }]);
+    turn.put(id, Rung::Kill, evidence);
+}
+
 /// No freeze outlasts its maximum without a good reason.
 fn end_long_freezes(turn: &mut Turn<'_>) {
     if !apart(turn) {
@@ -131,10 +165,7 @@ fn end_long_freezes(turn: &mut Turn<'_>) {
             let_go(turn, &id, back, evidence);
             return;
         } else if kill::is_next(turn, &id) {
-            let expected =
-                turn.candidate(workload, track, Bytes::ZERO).map_or(Bytes::ZERO, |c| c.holding.killable);
-            let evidence = turn.because([Evidence::Yield { expected }]);
-            turn.put(&id, Rung::Kill, evidence);
+            kill_at_last(turn, &id);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::join::join;
 use crate::plan::{Evidence, Tier};
 use crate::relief::{BRAKE_AHEAD, Candidate, HORIZON, brake_holds, residual};
 use crate::sample::{Rung, Sample, Workload, WorkloadId};
-use crate::state::{Held, Lease, State, Track};
+use crate::state::{Held, Lease, Spell, State, Track};
 use crate::units::{Bytes, Monotonic, Share, Span};
 
 /// A brake takes this long to show in the rates: the freeze itself and the window that they are taken over.
@@ -228,6 +228,7 @@ impl<'a> Turn<'a> {
         let promised = self.at_death(id, rung);
         self.expects(id, rung);
         let ladder = &self.config.ladder;
+        let most = self.sample.workloads.get(id).and_then(|w| w.spec.freeze_max);
         let Some(track) = self.state.workloads.get_mut(id) else { return };
         if track.held.rung == rung && track.held.leash.is_none() {
             return;
@@ -242,6 +243,11 @@ impl<'a> Turn<'a> {
             track.held.growth = growth;
             track.held_off = track.held_off.max(brake.held_off);
             evidence.extend(brake.evidence);
+        }
+        if rung == Rung::Freeze {
+            track.spell = Spell::with_freeze(track.spell, most, at);
+        } else if track.held.rung == Rung::Freeze {
+            track.spell.iter_mut().for_each(|spell| spell.last = at);
         }
         track.held = Held {
             rung,

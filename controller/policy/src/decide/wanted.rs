@@ -11,7 +11,7 @@ use crate::plan::{Plan, Tier, Wanted};
 use crate::relief::{CRUMBS, Candidate, HORIZON};
 use crate::roles;
 use crate::sample::{Rung, Trigger, WorkloadId};
-use crate::state::{Asked, Held, Track};
+use crate::state::{Asked, Track};
 use crate::units::{Bytes, Monotonic, Span};
 
 /// Growth that must not be missed between two calm passes, in bytes per second.
@@ -57,7 +57,7 @@ pub(crate) fn wanted(track: &Track, ladder: &Ladder, at: Monotonic) -> Wanted {
         low: held.low,
         frozen: held.rung == Rung::Freeze,
         kill: held.rung == Rung::Kill,
-        until: expiry(held, ladder),
+        until: expiry(track, ladder),
         held_off: (held.rung >= Rung::Throttle && track.held_off > at).then_some(track.held_off),
         wish: voluntary.and_then(|it| it.wish.clone()),
         action: last.map_or(held.action, |it| it.action),
@@ -66,10 +66,14 @@ pub(crate) fn wanted(track: &Track, ladder: &Ladder, at: Monotonic) -> Wanted {
     }
 }
 
-fn expiry(held: &Held, ladder: &Ladder) -> Option<Monotonic> {
+fn expiry(track: &Track, ladder: &Ladder) -> Option<Monotonic> {
+    let held = &track.held;
     match held.rung {
         Rung::Throttle => held.high.map(|_| held.lease.until),
-        Rung::Freeze => Some(held.since + ladder.freeze_max),
+        Rung::Freeze => {
+            let most = held.since + ladder.freeze_max;
+            Some(track.spell.map_or(most, |spell| most.min(spell.until)))
+        }
         _ => None,
     }
 }

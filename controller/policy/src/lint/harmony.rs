@@ -11,6 +11,8 @@ use crate::units::Span;
 const HOUR: Span = Span::secs(3600);
 /// What is overdue may have to wait for the others: thaws are this far apart.
 const EACH: Span = Span::secs(2);
+/// What probes bear is less than what they count by a second.
+const PROBED: Span = Span::secs(1);
 /// And a little longer: the last pass may have been a while ago.
 const LATE: Span = Span::secs(10);
 
@@ -24,6 +26,11 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
         } else if beyond_budget(case, id, wanted) {
             let most = case.config.ladder.actions_per_hour;
             findings.push(fatal(Some(id), 7, format!("{}, its brake {} of the hour", wanted.rung, most + 1)));
+        }
+    }
+    for (id, wanted) in plan.workloads.iter().filter(|(_, w)| w.frozen) {
+        if let Some(what) = fails_its_probes(case, id, wanted) {
+            findings.push(fatal(Some(id), 7, what.into()));
         }
     }
     thaws(case, plan, findings);
@@ -52,8 +59,8 @@ fn is_frozen(case: Case<'_>, id: &WorkloadId) -> bool {
 }
 
 fn thaws(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
-    let thawed: Vec<_> =
-        plan.workloads.iter().filter_map(|(id, w)| Some((id, thawed(case, id, w)?))).collect();
+    let paced = plan.workloads.iter().filter(|(id, _)| !must_run(case, id));
+    let thawed: Vec<_> = paced.filter_map(|(id, w)| Some((id, thawed(case, id, w)?))).collect();
     for (id, _) in thawed.iter().skip(1) {
         findings.push(fatal(Some(id), 7, "thawed at once with another workload".into()));
     }
@@ -69,6 +76,24 @@ fn thaws(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     for (id, other) in early.filter_map(|(id, w)| Some((id, waits(w)?))) {
         findings.push(fatal(Some(id), 7, format!("thawed before {other}, which matters more")));
     }
+}
+
+/// A freeze that goes on although a probe would fail once too often, or that begins before one could succeed.
+fn fails_its_probes(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> Option<&'static str> {
+    let most = case.sample.workloads.get(id)?.spec.freeze_max.filter(|_| wanted.frozen)?;
+    let goes_on = case.before.held(id).rung == Rung::Freeze;
+    if goes_on {
+        return has_lasted(case, id, most.saturating_add(PROBED))
+            .then_some("frozen for longer than its probes bear");
+    }
+    let (at, spell) = (case.sample.at, case.before.of_one(id).spell?);
+    let again = spell.until <= at && at.since(spell.last) < most;
+    again.then_some("frozen again before a probe could succeed")
+}
+
+/// Whether its probes don't let it wait for its turn.
+fn must_run(case: Case<'_>, id: &WorkloadId) -> bool {
+    case.before.of_one(id).spell.is_some_and(|spell| spell.until <= case.sample.at)
 }
 
 /// Thawed by the paced way down; one that has died or may no longer be touched is let go in any case.

@@ -21,7 +21,7 @@ use crate::gpu::GpuId;
 use crate::learned::Learned;
 use crate::plan::{Finding, Gate, GpuAssessment, Plan, Tier};
 use crate::sample::{Rung, Sample, WorkloadId};
-use crate::state::{Held, State, Track};
+use crate::state::{Held, Spell, State, Track};
 use crate::units::Monotonic;
 use crate::voluntary::Voluntary;
 
@@ -40,6 +40,8 @@ struct Former {
     brakes: Vec<Monotonic>,
     /// What was asked of it.
     voluntary: Option<Box<Voluntary>>,
+    /// Its last freezes.
+    spell: Option<Spell>,
 }
 
 impl Before {
@@ -47,13 +49,14 @@ impl Before {
         let other = Former::default();
         let telling = |t: &Track| {
             let braked = t.held != other.held || !t.repeats.brakes.is_empty();
-            braked || t.learned != other.learned || t.voluntary.is_some()
+            braked || t.learned != other.learned || t.voluntary.is_some() || t.spell.is_some()
         };
         let former = |t: &Track| Former {
             held: t.held.clone(),
             learned: t.learned.clone(),
             brakes: t.repeats.brakes.clone(),
             voluntary: t.voluntary.clone(),
+            spell: t.spell,
         };
         let tracks = state.workloads.iter().filter(|(_, t)| telling(t));
         Self { of: tracks.map(|(id, t)| (id.clone(), former(t))).collect(), other }

@@ -286,6 +286,24 @@ fn a_freeze_ends() {
 }
 
 #[test]
+fn a_freeze_ends_before_a_probe_fails() {
+    let probed = |b: &mut Bench| b.seen("low").spec.freeze_max = Some(Span::secs(20));
+    let frozen = |seconds| Bench::new().frozen_for("low", seconds).with(probed);
+    frozen(20).breaks(&[]);
+    let (found, left) = frozen(21).lint();
+    assert_eq!((found.as_slice(), left.workloads[&id("low")].frozen), (&[7][..], false));
+    let again = |thawed: u64| {
+        Bench::new().want("low", Rung::Freeze).with(probed).with(move |b| {
+            let last = b.sample.at - Span::secs(thawed);
+            let spell = Some(Spell { last, until: last });
+            b.state.workloads.entry(id("low")).or_default().spell = spell;
+        })
+    };
+    again(20).breaks(&[]);
+    again(19).breaks(&[7]);
+}
+
+#[test]
 fn a_kill_for_a_gpu_needs_its_emergency_and_its_order() {
     let gpu = || GpuId::from("g");
     let on_gpu = |holders: &'static [(&str, u64)]| {

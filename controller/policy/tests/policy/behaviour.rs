@@ -172,6 +172,51 @@ fn a_freeze_ends_after_its_maximum_where_the_host_is_no_longer_critical() {
     assert!(thawed.0 < 3000 + 20_000, "{seen:?}");
 }
 
+/// When one whose probes bear 20 s of it was frozen and thawed, in milliseconds, on a machine that stays short.
+fn probed(rungs: &[Rung]) -> (Machine, Vec<(u64, bool)>) {
+    let mut machine = Machine::new(1000, 0);
+    machine.add("service", 1000, 80, 240, Habit::Grow { rate: 40, from_ms: 3500, until: 170 });
+    let id = machine.add("batch", 0, 20, 0, Habit::Grow { rate: 400, from_ms: 500, until: 900 });
+    let spec = &mut machine.entry(&id).spec;
+    (spec.freeze_max, spec.rungs) = (Some(Span::secs(20)), rungs.to_vec());
+    let (mut seen, mut last) = (vec![], false);
+    machine.run(120_000, |sample, pass| {
+        let frozen = pass.plan.workloads[&id].frozen;
+        if frozen != last {
+            seen.push((sample.at.0 / 1_000_000 - 10_000, frozen));
+            last = frozen;
+        }
+        assert_eq!(pass.findings, []);
+    });
+    (machine, seen)
+}
+
+#[test]
+fn a_freeze_ends_before_a_probe_fails_and_the_next_one_waits_until_one_has_succeeded() {
+    let (machine, seen) = probed(&Rung::ALL);
+    let (begun, mut thawed) = (seen[0].0, vec![]);
+    // Two freezes that follow each other closely are one to a probe.
+    let spell = seen.iter().take_while(|(at, _)| *at <= begun + 20_050);
+    thawed.extend(spell.filter(|(_, frozen)| !frozen).map(|(at, _)| *at));
+    assert_eq!(thawed.last(), Some(&(begun + 20_000)), "{seen:?}");
+    let later: Vec<_> = seen.iter().skip(thawed.len() * 2 - 1).map(|(at, _)| *at).collect();
+    assert!(later.len() >= 5 && later.windows(2).all(|pair| pair[1] - pair[0] == 20_000), "{seen:?}");
+    assert_eq!((machine.killed, machine.oom), (vec![], Vec::<String>::new()));
+}
+
+#[test]
+fn where_nothing_else_holds_it_the_end_of_a_freeze_is_a_kill_as_ever() {
+    let (machine, seen) = probed(&[Rung::Freeze, Rung::Kill]);
+    assert!(seen.iter().all(|(at, frozen)| *frozen || *at <= seen[0].0 + 20_050), "{seen:?}");
+    assert_eq!(machine.killed, ["batch"]);
+}
+
+#[test]
+fn one_that_may_not_be_frozen_is_none_the_worse_for_its_probes() {
+    let (machine, seen) = probed(&[Rung::Trim, Rung::Throttle]);
+    assert_eq!((seen, machine.killed), (vec![], Vec::<String>::new()));
+}
+
 #[test]
 fn of_equal_priority_the_lower_quality_of_service_yields_first() {
     for (low, high) in [(Qos::BestEffort, Qos::Burstable), (Qos::Burstable, Qos::Guaranteed)] {
@@ -184,7 +229,8 @@ fn of_equal_priority_the_lower_quality_of_service_yields_first() {
         machine.entry(&below).spec.qos = low;
         let (mut first, mut stopped) = (None, vec![]);
         machine.run(20_000, |_, pass| {
-            let braked = [&above, &below].into_iter().find(|id| pass.plan.workloads[id].rung >= Rung::Throttle);
+            let braked =
+                [&above, &below].into_iter().find(|id| pass.plan.workloads[id].rung >= Rung::Throttle);
             first = first.take().or(braked.cloned());
             stopped.extend(pass.plan.gate.targets.clone());
             assert_eq!(pass.findings, []);

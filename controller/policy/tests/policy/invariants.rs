@@ -316,13 +316,53 @@ impl Calm {
         let lives =
             |id: &WorkloadId| sight.sample.workloads.get(id).is_some_and(|w| w.populated != Some(false));
         let frozen = self.former.iter().filter(|(_, w)| w.frozen).map(|(id, _)| id);
-        frozen.filter(|id| lives(id) && !ended(id) && now(id) < Rung::Freeze).count()
+        // Whose probes would fail does not wait for the others.
+        let paced =
+            |id: &WorkloadId| sight.sample.workloads.get(id).is_some_and(|w| w.spec.freeze_max.is_none());
+        frozen.filter(|id| lives(id) && paced(id) && !ended(id) && now(id) < Rung::Freeze).count()
     }
 }
 
 #[test]
 fn invariant_7_back_to_free_one_at_a_time_and_within_the_budget() {
     holds(16, Calm::default);
+}
+
+/// Nobody is frozen for longer than his probes bear, and who was is let run for as long before he is again.
+#[derive(Default)]
+struct Probed {
+    /// When each spell of freezes began, and when it last saw a freeze.
+    spells: BTreeMap<WorkloadId, (Monotonic, Monotonic)>,
+    former: BTreeSet<WorkloadId>,
+}
+
+impl Law for Probed {
+    fn look(&mut self, sight: &Sight<'_>) {
+        let at = sight.sample.at;
+        let frozen = sight.pass.plan.workloads.iter().filter(|(_, w)| w.frozen).map(|(id, _)| id.clone());
+        let frozen: BTreeSet<_> = frozen.collect();
+        for id in frozen.union(&self.former) {
+            let most = sight.sample.workloads.get(id).and_then(|w| w.spec.freeze_max);
+            let Some(most) = most else { continue };
+            let spell = self.spells.entry(id.clone()).or_insert((at, at));
+            if !self.former.contains(id) && at.since(spell.1) >= most {
+                spell.0 = at;
+            }
+            assert!(!frozen.contains(id) || at.since(spell.0) < most, "{id} is frozen beyond {most}");
+            spell.1 = at;
+        }
+        self.former = frozen;
+    }
+
+    /// Its successor thaws what a daemon has left frozen, and knows nothing else of it.
+    fn restarted(&mut self, _: &State) {
+        *self = Self::default();
+    }
+}
+
+#[test]
+fn invariant_7_nobody_is_frozen_for_longer_than_his_probes_bear() {
+    holds(40, Probed::default);
 }
 
 /// Nobody is asked what he does not offer, while he is frozen or in calm; one asking is one number; restores come one at a time.

@@ -95,8 +95,11 @@ pub(crate) fn tenant() -> impl Strategy<Value = Tenant> {
 pub(crate) fn pod() -> impl Strategy<Value = Pod> {
     let qos = prop_oneof![Just(Qos::BestEffort), Just(Qos::Burstable), Just(Qos::Guaranteed)];
     let seconds = |range| prop::option::of(range).prop_map(|s: Option<u64>| s.map(Span::secs));
-    (qos, seconds(2_u64..30), seconds(0_u64..40))
-        .prop_map(|(qos, freeze_max, evictable)| Pod { qos, freeze_max, evictable })
+    (qos, seconds(2_u64..30), seconds(0_u64..40)).prop_map(|(qos, freeze_max, evictable)| Pod {
+        qos,
+        freeze_max,
+        evictable,
+    })
 }
 
 /// One that can be asked, and keeps its word or not.

@@ -154,8 +154,8 @@ fn stoppable(turn: &Turn<'_>, memory: &Memory, id: &WorkloadId) -> Bytes {
 
 /// Whether a brake could stop its growth.
 fn brakeable(turn: &Turn<'_>, workload: &Workload, track: &Track) -> bool {
-    let freeze = roles::allows(turn.config, workload, Rung::Freeze);
-    (can_be_throttled(turn, workload, track) || freeze) && spent(turn, track, Rung::Freeze).is_none()
+    (can_be_throttled(turn, workload, track) || turn.may_freeze(workload, track))
+        && spent(turn, track, Rung::Freeze).is_none()
 }
 
 /// Whether a throttle may be tried on it: the last one did not turn out to be futile.
