@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::way::{Answered, Answering, Asking, Way, WayError};
-use crate::engines::http::{Auth, Client};
+use crate::engines::http::{Auth, Client, Reach};
 
 /// A webhook of one workload.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Posted {
     /// When the URL can't be used.
     pub(super) fn new(webhook: &Webhook, ask: &Ask, workload: &WorkloadId) -> Result<Self, WayError> {
         let Webhook { url, levels, secret_file, gated } = webhook;
-        let client = Client::new("webhook", url, &ask.addresses)?;
+        let client = Client::new("webhook", url, Reach::Networks(ask.addresses.clone()))?;
         let has_path = url.trim_start_matches("http://").trim_end_matches('/').contains('/');
         Ok(Self {
             client: client.with_secret(secret_file.as_deref(), Auth::Bearer),

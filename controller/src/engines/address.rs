@@ -8,13 +8,43 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::http::Problem;
 
-/// A parsed URL, and the networks beside loopback in which it may be.
+/// A parsed URL, and where that may lead.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     place: Place,
     /// Begins every path; empty or `/...` without a slash at the end.
     pub(super) prefix: String,
-    allow: Vec<Network>,
+    reach: Reach,
+}
+
+/// Where somebody may be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To loopback and these networks, and to sockets of the file system.
+    Networks(Vec<Network>),
+    /// To this address only: the URL is a pod's word.
+    Only(IpAddr),
+}
+
+impl Reach {
+    fn allows(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        match self {
+            Self::Networks(networks) => {
+                ip.is_loopback() || networks.iter().any(|network| network.contains(ip))
+            }
+            Self::Only(only) => ip == only.to_canonical(),
+        }
+    }
+
+    fn refusal(&self, ip: IpAddr) -> Problem {
+        Problem::Misconfigured(match self {
+            Self::Networks(_) => {
+                format!("`url` leads to {ip}, which is neither loopback nor in `ask.addresses`")
+            }
+            Self::Only(only) => format!("`url` leads to {ip}, and the pod has {only}"),
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -34,10 +64,14 @@ impl Address {
     ///
     /// # Errors
     /// In words, when it is neither.
-    pub(super) fn parse(url: &str, allow: &[Network]) -> Result<Self, String> {
-        let place = |place, prefix: &str| Self { place, prefix: prefix.to_owned(), allow: allow.to_vec() };
+    pub(super) fn parse(url: &str, reach: Reach) -> Result<Self, String> {
         if let Some(path) = url.strip_prefix("unix:") {
-            return Ok(place(Place::Unix(path.into()), ""));
+            return match &reach {
+                Reach::Networks(_) => {
+                    Ok(Self { place: Place::Unix(path.into()), prefix: String::new(), reach })
+                }
+                Reach::Only(only) => Err(format!("`url` is {url:?}, and the pod has {only}")),
+            };
         }
         let wrong = || format!("`url` is {url:?}, expected http://HOST:PORT or unix:/PATH");
         let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
@@ -45,7 +79,7 @@ impl Address {
         let (host, port) = authority.rsplit_once(':').ok_or_else(wrong)?;
         let port = port.parse().map_err(|_| wrong())?;
         let host = host.trim_matches(['[', ']']).to_owned();
-        Ok(place(Place::Tcp { host, port }, prefix.trim_end_matches('/')))
+        Ok(Self { place: Place::Tcp { host, port }, prefix: prefix.trim_end_matches('/').to_owned(), reach })
     }
 
     /// What a request says in its header `host`.
@@ -72,7 +106,7 @@ impl Address {
         let mut refused = None;
         let mut last = Problem::Unreachable(format!("{host} has no address"));
         for address in resolve(host, port).await? {
-            if !self.allowed(address.ip()) {
+            if !self.reach.allows(address.ip()) {
                 refused = Some(address.ip());
                 continue;
             }
@@ -82,14 +116,11 @@ impl Address {
             }
         }
         match (refused, &last) {
-            (Some(ip), Problem::Unreachable(why)) if why.ends_with("has no address") => Err(forbidden(ip)),
+            (Some(ip), Problem::Unreachable(why)) if why.ends_with("has no address") => {
+                Err(self.reach.refusal(ip))
+            }
             _ => Err(last),
         }
-    }
-
-    fn allowed(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        ip.is_loopback() || self.allow.iter().any(|network| network.contains(ip))
     }
 }
 
@@ -107,10 +138,6 @@ fn unreachable(error: &std::io::Error) -> Problem {
     Problem::Unreachable(error.to_string())
 }
 
-fn forbidden(ip: IpAddr) -> Problem {
-    Problem::Misconfigured(format!("`url` leads to {ip}, which is neither loopback nor in `ask.addresses`"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +145,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_url_is_too_strange(url in "(http://|unix:)?[\\[\\]:/a-z0-9.@#%]{0,40}") {
-            if let Ok(address) = Address::parse(&url, &[]) {
+            if let Ok(address) = Address::parse(&url, Reach::Networks(Vec::new())) {
                 let _ = address.host();
             }
         }
@@ -126,7 +153,8 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        let parts = |url: &str| Address::parse(url, &[]).map(|address| (address.host(), address.prefix));
+        let reach = || Reach::Networks(Vec::new());
+        let parts = |url: &str| Address::parse(url, reach()).map(|address| (address.host(), address.prefix));
         let is = |host: &str, prefix: &str| Ok((host.to_owned(), prefix.to_owned()));
         assert_eq!(parts("http://127.0.0.1:8000"), is("127.0.0.1:8000", ""));
         assert_eq!(parts("http://[::1]:80/a/b/"), is("[::1]:80", "/a/b"));
@@ -138,10 +166,21 @@ mod tests {
     fn only_loopback_is_allowed_by_itself() {
         let allowed = |allow: &[&str], ip: &str| {
             let allow: Vec<Network> = allow.iter().map(|net| net.parse().unwrap()).collect();
-            Address::parse("http://h:1", &allow).unwrap().allowed(ip.parse().unwrap())
+            Reach::Networks(allow).allows(ip.parse().unwrap())
         };
         assert!(allowed(&[], "127.8.8.8") && allowed(&[], "::1") && allowed(&[], "::ffff:127.0.0.1"));
         assert!(!allowed(&[], "10.0.0.1") && !allowed(&[], "0.0.0.0") && !allowed(&[], "169.254.169.254"));
         assert!(allowed(&["10.0.0.0/8"], "10.0.0.1") && allowed(&["10.0.0.0/8"], "::ffff:10.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn a_pods_engine_is_in_the_pod() {
+        let pod: IpAddr = "10.1.2.3".parse().unwrap();
+        let only = Reach::Only(pod);
+        assert!(only.allows(pod) && only.allows("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!only.allows("127.0.0.1".parse().unwrap()) && !only.allows("10.1.2.4".parse().unwrap()));
+        assert!(Address::parse("unix:/run/containerd.sock", only.clone()).is_err());
+        let address = Address::parse("http://localhost:10250", only).unwrap();
+        assert!(matches!(address.connect().await, Err(Problem::Misconfigured(_))));
     }
 }

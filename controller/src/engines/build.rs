@@ -9,7 +9,7 @@ use super::Engine;
 use super::auto::AutoWay;
 use super::comfyui::Comfyui;
 use super::generic::Generic;
-use super::http::{Auth, Client};
+use super::http::{Auth, Client, Reach};
 use super::kvcached::Kvcached;
 use super::llama_swap::LlamaSwap;
 use super::llamacpp::Llamacpp;
@@ -64,7 +64,8 @@ fn client(at: &EngineAt, ask: &Ask) -> Result<Client, WayError> {
         EngineKind::Trtllm => Auth::Signed,
         _ => Auth::Bearer,
     };
-    let client = Client::new(at.kind.name(), &at.url, &ask.addresses)?;
+    let reach = at.only.map_or_else(|| Reach::Networks(ask.addresses.clone()), Reach::Only);
+    let client = Client::new(at.kind.name(), &at.url, reach)?;
     Ok(client.with_secret(at.secret_file.as_deref(), auth))
 }
 

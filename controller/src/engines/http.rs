@@ -12,12 +12,12 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
+pub use super::address::Reach;
 use super::address::{Address, Stream};
 use super::secret::SecretFile;
 use crate::ask::way::WayError;
 
 pub use hyper::Method;
-use plimsoll_policy::config::ways::Network;
 
 /// Metrics of an engine, or the queue of ComfyUI with its workflows, take some MiB.
 const LARGEST: usize = 8 << 20;
@@ -120,8 +120,8 @@ impl Client {
     ///
     /// # Errors
     /// When `url` is none.
-    pub fn new(who: &str, url: &str, allow: &[Network]) -> Result<Self, WayError> {
-        let address = Address::parse(url, allow).map_err(WayError::Misconfigured)?;
+    pub fn new(who: &str, url: &str, reach: Reach) -> Result<Self, WayError> {
+        let address = Address::parse(url, reach).map_err(WayError::Misconfigured)?;
         Ok(Self { who: who.to_owned(), address, secret: None, auth: Auth::default() })
     }
 

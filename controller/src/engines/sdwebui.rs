@@ -76,6 +76,7 @@ mod tests {
     use plimsoll_policy::units::Share;
 
     use super::*;
+    use crate::engines::http::Reach;
     use crate::engines::ollama::Ollama;
     use crate::engines::shelf::Shelved;
     use crate::engines::way::EngineWay;
@@ -86,7 +87,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let routes = Router::new().route("/sdapi/v1/server-stop", post(|| async {}));
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let client = || Client::new("sdwebui", &url, &[]).unwrap();
+        let client = || Client::new("sdwebui", &url, Reach::Networks(Vec::new())).unwrap();
         let soon = std::time::Duration::from_secs(2);
         assert_eq!(EngineWay::new(Sdwebui(client()), Share::ZERO).stop(soon).await, Ok(()));
         let ollama = EngineWay::new(Shelved::new(Ollama(client()), Vec::new()), Share::ZERO);

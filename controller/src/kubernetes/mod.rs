@@ -4,5 +4,6 @@
 //! the cgroup tree itself say who is there.
 
 pub mod pods;
+pub mod read;
 
 pub use pods::PodRef;

@@ -34,6 +34,8 @@ pub struct Pod {
     pub ip: Option<IpAddr>,
     /// Why none of its containers is a workload, in words: not selected, static, system-critical, ended.
     pub unmanaged: Option<String>,
+    /// Why it is not handed to another node, in words: nobody would start it there.
+    pub stays: Option<String>,
     /// Those that are workloads as soon as they run, and no others.
     pub containers: Vec<Container>,
     /// What is wrong with its annotations; each of them has its safe default.

@@ -70,7 +70,7 @@ async fn the_next_request_undoes_an_unload_and_that_is_seen() {
         tried.ask(1, Level::Unload, 5000).await.unwrap();
         let offer = tried.way.offer().await.unwrap();
         assert_eq!((offer.level, offer.gated), (Some(Level::Unload), false), "{}", entry.kind);
-        let client = engines::http::Client::new("a user", &tried.server.url, &[]).unwrap();
+        let client = engines::http::Client::new("a user", &tried.server.url, loopback()).unwrap();
         let by = tokio::time::Instant::now() + Duration::from_secs(2);
         let (path, model) = match entry.kind {
             EngineKind::Ollama => ("/api/generate", "m:latest"),
@@ -281,10 +281,14 @@ async fn answers_have_a_largest_size_and_a_last_moment() {
         .route("/much", get(|| async { vec![b'x'; 9 << 20] }))
         .route("/never", get(|| async { std::future::pending::<()>().await }));
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    let client = engines::http::Client::new("a server", &url, &[]).unwrap();
+    let client = engines::http::Client::new("a server", &url, loopback()).unwrap();
     let by = || tokio::time::Instant::now() + Duration::from_millis(500);
     let much = client.get("/much", by() + Duration::from_secs(5)).await.unwrap_err();
     assert_eq!(much.to_string(), "a server: GET /much: the answer is longer than 8 MiB");
     let never = WayError::from(client.get("/never", by()).await.unwrap_err());
     assert!(matches!(never, WayError::Late(after) if after >= Duration::from_millis(490)), "{never:?}");
+}
+
+fn loopback() -> engines::http::Reach {
+    engines::http::Reach::Networks(Vec::new())
 }

@@ -5,6 +5,7 @@ mod calls;
 pub use calls::{Call, Calls, Method};
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,10 @@ pub struct EngineAt {
     pub kind: EngineKind,
     /// `http://HOST:PORT[/PREFIX]` or `unix:/PATH`; empty where the kind needs none.
     pub url: String,
+    /// The one address where it may be, loopback or not: that of the pod that it is in. `None` = where `ask.addresses` says. No
+    /// configuration has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<IpAddr>,
     /// File with the key, token or `user:password` that it wants; read whenever it is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<String>,
@@ -193,9 +198,17 @@ fn model(text: &str) -> bool {
 
 /// Only its form: what it resolves to is checked when it is used.
 fn url(text: &str) -> bool {
-    let plain = !text.chars().any(|c| c.is_control() || c.is_whitespace() || "?#@".contains(c));
     let path = text.strip_prefix("unix:").is_some_and(super::daemon::absolute);
-    plain && (path || text.strip_prefix("http://").is_some_and(host_and_port))
+    (path && plain(text)) || http(text)
+}
+
+/// The same without sockets of the file system.
+pub(super) fn http(text: &str) -> bool {
+    plain(text) && text.strip_prefix("http://").is_some_and(host_and_port)
+}
+
+fn plain(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() || c.is_whitespace() || "?#@".contains(c))
 }
 
 fn host_and_port(rest: &str) -> bool {

@@ -4,14 +4,14 @@ use super::Kubernetes;
 use super::daemon::absolute;
 use super::scalar::{Flag, Form, OrNone, Time};
 use super::section::Section;
+use super::selector::Selector;
 use crate::units::Span;
 
 const NODE: Form = Form(dns, "the name of a node: lower case letters, digits, '-' and '.'");
 const NAMESPACE: Form = Form(dns, "the name of a namespace: lower case letters, digits and '-'");
 const FILE: Form = Form(absolute, "an absolute path");
-/// The API server refuses what is no selector, with the place of the mistake.
 const SELECTOR: Form = Form(
-    |text| text.len() < 4096 && !text.chars().any(char::is_control),
+    |text| text.len() < 4096 && Selector::parse(text).is_some(),
     "a label selector like app=chat,tier!=batch",
 );
 const EVICT_AFTER: Time = Time(Span::secs(5), Span::secs(3600));
@@ -41,12 +41,14 @@ pub(super) fn kubernetes(section: &mut Section<'_>) -> Kubernetes {
 }
 
 /// RFC 1123, as names of nodes and namespaces are.
-fn dns(name: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
+pub(super) fn dns(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
+}
+
+/// One part of such a name; names of containers are one.
+pub(super) fn label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

@@ -3,6 +3,7 @@
 
 mod admission;
 mod advice;
+pub mod annotations;
 mod daemon;
 mod dry_run;
 pub mod engine;
@@ -20,6 +21,7 @@ mod read;
 mod rules;
 mod scalar;
 mod section;
+mod selector;
 #[cfg(test)]
 mod tests;
 pub mod ways;
@@ -32,6 +34,7 @@ pub use node::Node;
 pub use preset::{Preset, Size, SizedHost};
 pub use quantity::{bytes as memory, span as time};
 pub use read::read;
+pub use selector::Selector;
 
 use serde::{Deserialize, Serialize};
 

@@ -16,9 +16,9 @@ const GLOB: Form =
 const UNIT: Form = Form(unit, "the full name of a systemd unit, like vllm.service");
 const COMMAND: Form = Form(|text| !text.trim().is_empty(), "part of a command line");
 const USER: Form = Form(name, "the name or number of a user");
-const PREFERENCE: OneOf<'static, Preference> =
+pub(super) const PREFERENCE: OneOf<'static, Preference> =
     OneOf(&[Preference::None, Preference::Avoid, Preference::Omit]);
-const RESTART: Time = Time(Span::ZERO, Span::secs(24 * 3600));
+pub(super) const RESTART: Time = Time(Span::ZERO, Span::secs(24 * 3600));
 
 pub(super) fn rule(section: &mut Section<'_>) -> Rule {
     let name = section.need("name", &NAME).unwrap_or_default();
