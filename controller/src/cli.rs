@@ -319,6 +319,8 @@ pub(crate) enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        file: ConfigFile,
     },
     /// Say what the daemon sees and does
     #[command(after_help = STATUS_EXAMPLES)]

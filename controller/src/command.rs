@@ -28,7 +28,11 @@ fn load(file: &ConfigFile) -> Result<Config> {
         Some(path) => config::load(path)?,
         None => Config::default(),
     };
-    Ok(config::overridden(config, |name| std::env::var(name).ok())?)
+    Ok(config::overridden(config, environment)?)
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// The configuration as it is on this host.
@@ -137,8 +141,11 @@ fn simulation(arguments: &SimulateArgs) -> Result<Simulation> {
     })
 }
 
-pub(crate) fn check(json: bool) -> Result<()> {
-    let host = check::probe(&HostPaths::default()).with(check::gpus(&Places::of(&Config::default())));
+pub(crate) fn check(json: bool, file: &ConfigFile) -> Result<()> {
+    let config = load(file)?;
+    let paths = HostPaths { cgroup: config.daemon.cgroup_root.clone().into(), ..HostPaths::default() };
+    let host = check::probe(&paths).with(check::gpus(&Places::of(&config)));
+    let host = host.with(check::pod(&paths, Path::new(check::SERVICE_ACCOUNT), &config, environment));
     // Without these two, loading would only say the same in the kernel's words.
     let host = if host.has("bpf") && host.has("btf") { host.with(check::load_hooks()) } else { host };
     if json {

@@ -10,8 +10,7 @@ pub fn hooks(hooks: &[Hook]) -> Vec<Capability> {
         let name = format!("hook:{}", hook.name);
         match &hook.attached {
             Ok(()) => Capability::there(name, "attached"),
-            Err(why) => Capability::there(name, why)
-                .lost(lost(hook.name), "the reason says what refuses it; all are in Linux 6.1"),
+            Err(why) => Capability::there(name, why).lost(lost(hook.name), mend(hook.name)),
         }
     };
     hooks.iter().map(one).collect()
@@ -31,6 +30,14 @@ fn lost(hook: &str) -> &'static str {
         "major_faults" => "major faults as they happen: memory.stat tells them later",
         "gate" => "the brake at the next page fault: freezing has to wait for the reaction thread",
         _ => "what this hook tells",
+    }
+}
+
+fn mend(hook: &str) -> &'static str {
+    match hook {
+        // Where the sysctl is 3 or more, kernels of Debian and Ubuntu want more than CAP_PERFMON.
+        "major_faults" => "sysctl kernel.perf_event_paranoid=2 on the node, or CAP_SYS_ADMIN",
+        _ => "the reason says what refuses it; all are in Linux 6.1",
     }
 }
 

@@ -5,6 +5,7 @@ mod cgroup;
 mod gpu;
 mod hooks;
 mod kernel;
+mod pod;
 mod process;
 mod table;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 pub use self::capability::{Capability, Missing};
 pub use self::gpu::gpus;
 pub use self::hooks::{hooks, load_hooks};
+pub use self::pod::{SERVICE_ACCOUNT, pod};
 pub use self::table::render;
 
 /// Where the kernel's files are; tests point it at trees of their own.

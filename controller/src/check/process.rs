@@ -4,6 +4,8 @@ use std::fs;
 
 use super::{Capability, HostPaths};
 
+const DAC_OVERRIDE: u32 = 1;
+const SYS_PTRACE: u32 = 19;
 const SYS_ADMIN: u32 = 21;
 const SYS_NICE: u32 = 23;
 const SYS_RESOURCE: u32 = 24;
@@ -33,18 +35,28 @@ impl Powers {
     }
 }
 
-/// cgroup files want uid 0; signals and short PSI windows want capabilities that a container may have dropped.
+/// What a container may have dropped of root, and what is lost without.
+const OF_ROOT: [(u32, &str, &str); 4] = [
+    (KILL, "CAP_KILL", "killing by pid, and asking by signal"),
+    (SYS_RESOURCE, "CAP_SYS_RESOURCE", "PSI windows below 2 s, and lowering oom_score_adj"),
+    (DAC_OVERRIDE, "CAP_DAC_OVERRIDE", "oom_score_adj of processes of other users"),
+    (SYS_PTRACE, "CAP_SYS_PTRACE", "what processes of other users hold of GPUs"),
+];
+
+/// cgroup files want uid 0; the rest wants capabilities.
 fn root(status: &str, may: &Powers) -> Capability {
     let uid = field(status, "Uid:").unwrap_or("unknown");
     let found = Capability::there("root", format!("user id {uid}"));
-    let dropped: Vec<&str> = [(KILL, "CAP_KILL"), (SYS_RESOURCE, "CAP_SYS_RESOURCE")]
-        .into_iter()
-        .filter_map(|(capability, name)| (!may.has(capability)).then_some(name))
-        .collect();
+    let dropped: Vec<_> = OF_ROOT.iter().filter(|(capability, ..)| !may.has(*capability)).collect();
+    let listed = |all: Vec<&str>| all.join(", ");
     match (uid, dropped.is_empty()) {
         ("0", true) => found,
-        ("0", false) => Capability { detail: format!("root without {}", dropped.join(" and ")), ..found }
-            .lost("killing by pid, and PSI windows below 2 s", "give the container these capabilities"),
+        ("0", false) => {
+            let names = listed(dropped.iter().map(|(_, name, _)| *name).collect());
+            let lost = listed(dropped.iter().map(|(.., lost)| *lost).collect());
+            let mend = format!("give the container {names}: securityContext.capabilities.add, without CAP_");
+            Capability { detail: format!("root without {names}"), ..found }.lost(lost, mend)
+        }
         _ => Capability { detail: format!("not root (user id {uid})"), ..found }.required(
             "everything: cgroup files can only be written by root",
             "run it as root, or by its systemd unit",

@@ -129,8 +129,13 @@ fn who_is_not_root_is_refused() {
 #[test]
 fn a_container_that_dropped_capabilities_is_told_which() {
     let tree = Tree::healthy();
-    tree.put("proc/self/status", "Uid:\t0\t0\t0\t0\nCapEff:\t0000000000000020\n");
-    assert_eq!(missing(&tree.probe(), "root").0, "root without CAP_SYS_RESOURCE");
+    tree.put("proc/self/status", "Uid:\t0\t0\t0\t0\nCapEff:\t0000000000080020\n");
+    let (detail, why) = missing(&tree.probe(), "root");
+    assert_eq!(detail, "root without CAP_SYS_RESOURCE, CAP_DAC_OVERRIDE");
+    assert_eq!(
+        why.lost,
+        "PSI windows below 2 s, and lowering oom_score_adj, oom_score_adj of processes of other users"
+    );
     assert_eq!(tree.probe().require(), Ok(()));
 }
 

@@ -113,8 +113,10 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
 /// Refuses a host on which nothing can be protected, and says once what is missing on another.
 fn look(config: &Config) -> Result<Host, RunError> {
     let cgroup = config.daemon.cgroup_root.clone().into();
-    let host = check::probe(&HostPaths { cgroup, ..HostPaths::default() });
-    let host = host.with(check::gpus(&Places::of(config)));
+    let paths = HostPaths { cgroup, ..HostPaths::default() };
+    let host = check::probe(&paths).with(check::gpus(&Places::of(config)));
+    let account = Path::new(check::SERVICE_ACCOUNT);
+    let host = host.with(check::pod(&paths, account, config, |name| std::env::var(name).ok()));
     host.require()?;
     for capability in host.capabilities() {
         if let Some(missing) = &capability.missing {
