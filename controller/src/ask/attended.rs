@@ -24,6 +24,8 @@ pub(super) struct Attended {
     pub(super) means: Means,
     /// The ways that the configuration names.
     pub(super) configured: Vec<Arc<dyn Way>>,
+    /// How often these were replaced by others.
+    pub(super) version: u64,
     /// All ways with their key and version.
     pub(super) ways: Vec<Known>,
     pub(super) offer: Option<Offer>,

@@ -126,6 +126,7 @@ impl Asker {
             slot,
             means: means.clone(),
             configured,
+            version: 0,
             ways: Vec::new(),
             offer: None,
             asked: None,
@@ -134,6 +135,17 @@ impl Asker {
         };
         self.attended.insert(cgroup.id.clone(), attended);
         Ok(())
+    }
+
+    /// It can be asked by these means from now on: somebody changed an annotation, or its pod has got an address.
+    pub fn by(&mut self, id: &WorkloadId, means: &Means) {
+        let Some(attended) = self.attended.get_mut(id).filter(|attended| attended.means != *means) else {
+            return;
+        };
+        let root = self.ledger.cgroup_root();
+        attended.configured = means::ways(means, &self.config, &attended.cgroup, &root, &self.short);
+        attended.means = means.clone();
+        attended.version += 1;
     }
 
     /// Lets go of a workload that is no longer one, with its ways.
@@ -150,7 +162,9 @@ impl Asker {
             }
         }
         for (id, attended) in &mut self.attended {
-            let of_its_own = attended.configured.iter().zip(0..).map(|(way, n)| (n, 0, Arc::clone(way)));
+            let version = attended.version;
+            let of_its_own =
+                attended.configured.iter().zip(0..).map(|(way, n)| (n, version, Arc::clone(way)));
             let ways = of_its_own.chain(registered.remove(id).unwrap_or_default()).collect();
             let unheard = attended.take_ways(ways, &self.config, &self.ledger, &self.told);
             self.conceded.extend(unheard);

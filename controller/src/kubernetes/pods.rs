@@ -38,6 +38,10 @@ pub struct Pod {
     pub stays: Option<String>,
     /// Those that are workloads as soon as they run, and no others.
     pub containers: Vec<Container>,
+    /// The IDs of its other containers that run or may (sidecars, init and ephemeral containers), without the runtime's prefix;
+    /// none before it is known. What has ended for good is not among them.
+    #[serde(default)]
+    pub others: Vec<Option<String>>,
     /// What is wrong with its annotations; each of them has its safe default.
     pub problems: Vec<Problem>,
 }

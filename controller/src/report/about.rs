@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::check::Capability;
 use crate::control::Counts;
+use crate::kubernetes::Contact;
 use crate::sense::gpu::Xids;
 
 /// Facts about this daemon on this host.
@@ -17,4 +18,6 @@ pub struct About {
     pub xids: Option<Arc<Xids>>,
     /// What is counted at the control socket.
     pub control: Arc<Counts>,
+    /// How it stands with the API server, on a node of a cluster.
+    pub kubernetes: Option<Contact>,
 }

@@ -12,12 +12,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use plimsoll_ebpf::Histogram;
+use plimsoll_policy::sample::WorkloadId;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::state::State;
 use super::status::Status;
 use super::{Record, ReportError, metrics};
+use crate::kubernetes::PodRef;
 
 /// Passes that may wait for the keeper.
 const WAITING: usize = 64;
@@ -43,6 +45,8 @@ pub(super) enum News {
     Pass(Arc<Record>),
     /// Reclaim stalls by cgroup id, cumulative.
     Stalls(BTreeMap<u64, Histogram>),
+    /// The pods that workloads are containers of.
+    Pods(BTreeMap<WorkloadId, PodRef>),
 }
 
 /// The thread, and the way to it.
@@ -79,9 +83,9 @@ impl Server {
         &self.shared
     }
 
-    /// Shows this from now on. A keeper that is behind will show what comes later.
-    pub(super) fn show(&self, news: News) {
-        let _ = self.keeper.try_send(news);
+    /// Shows this from now on. A keeper that is behind will show what comes later: false says that this got lost.
+    pub(super) fn show(&self, news: News) -> bool {
+        self.keeper.try_send(news).is_ok()
     }
 }
 
@@ -101,6 +105,7 @@ async fn serve(listener: Option<TcpListener>, mut news: Receiver<News>, shared: 
             match news {
                 News::Pass(record) => shared.lock().apply(record),
                 News::Stalls(stalls) => shared.lock().stalls = stalls,
+                News::Pods(pods) => shared.lock().pods = pods,
             }
         }
     };

@@ -21,7 +21,7 @@ use std::time::Duration;
 use plimsoll_ebpf::Histogram;
 use plimsoll_policy::config::Config;
 use plimsoll_policy::plan::{Assessment, Finding, Plan};
-use plimsoll_policy::sample::Sample;
+use plimsoll_policy::sample::{Sample, WorkloadId};
 use plimsoll_policy::state::State as Before;
 use plimsoll_policy::units::{Monotonic, Span};
 
@@ -36,6 +36,7 @@ pub use self::screen::render;
 use self::state::State;
 pub(crate) use self::state::result;
 use self::status::Status;
+use crate::kubernetes::PodRef;
 
 /// How long the end waits for the journal to take what is left. A disk that hangs must not keep the machine from
 /// being released.
@@ -135,6 +136,12 @@ impl Reporter {
     /// Hands over the reclaim stalls that eBPF counted, by cgroup id. Every few seconds is enough.
     pub fn stalls(&self, stalls: BTreeMap<u64, Histogram>) {
         self.server.show(News::Stalls(stalls));
+    }
+
+    /// Hands over which workloads are containers of which pods, when that changed. False where it has to be tried again.
+    #[must_use]
+    pub fn pods(&self, pods: BTreeMap<WorkloadId, PodRef>) -> bool {
+        self.server.show(News::Pods(pods))
     }
 
     /// Ends: the journal gets a moment to take what is left. The server ends with the process.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use plimsoll_policy::config::{Config, DryRun};
 use plimsoll_policy::gpu::GpuId;
 use plimsoll_policy::plan::{Act, ActResult, Outcome, Plan, Tier};
-use plimsoll_policy::sample::Rung;
+use plimsoll_policy::sample::{Rung, WorkloadId};
 use plimsoll_policy::units::Monotonic;
 
 use super::Record;
@@ -16,6 +16,7 @@ use super::admission::AdmissionTotals;
 use super::asking::AskingTotals;
 use super::histogram::Histogram;
 use super::journal::Counts;
+use crate::kubernetes::PodRef;
 
 /// Different sensors that gaps are counted for; what comes after is counted together. A label has to be bounded.
 const SENSORS: usize = 64;
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) last: Option<(Instant, Arc<Record>)>,
     /// Reclaim stalls by cgroup id.
     pub(super) stalls: BTreeMap<u64, plimsoll_ebpf::Histogram>,
+    /// The pods that workloads are containers of.
+    pub(super) pods: BTreeMap<WorkloadId, PodRef>,
     pub(super) totals: Totals,
     looks: VecDeque<Monotonic>,
 }
@@ -77,6 +80,7 @@ impl State {
             calm: config.pace.calm.into(),
             last: None,
             stalls: BTreeMap::new(),
+            pods: BTreeMap::new(),
             totals: Totals::default(),
             looks: VecDeque::new(),
         }

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 pub use super::admission::{AdmissionStatus, ReservationStatus, WaitingStatus};
-use super::asking::AskingTotals;
 pub use super::asking::{AskingStatus, ConcededStatus};
 pub use super::gpus::GpuStatus;
 use super::state::State;
 use crate::check::Capability;
+use crate::kubernetes::PodRef;
 
 /// The daemon at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +79,9 @@ pub struct WorkloadStatus {
     pub name: String,
     /// Its cgroup, below the root.
     pub cgroup: String,
+    /// The pod that it is a container of; absent outside Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodRef>,
     /// Who yields last.
     pub priority: i32,
     /// Whether it may be touched.
@@ -176,11 +179,7 @@ impl From<&State> for Status {
             guardian_pid: state.about.guardian,
             host: state.last.as_ref().map(|(at, record)| host(at.elapsed().as_secs_f64(), record)),
             gpus: state.last.as_ref().map(|(_, record)| super::gpus::gpus(record)).unwrap_or_default(),
-            workloads: state
-                .last
-                .as_ref()
-                .map(|(_, record)| workloads(record, &state.totals.asking))
-                .unwrap_or_default(),
+            workloads: state.last.as_ref().map(|(_, record)| workloads(record, state)).unwrap_or_default(),
             admission: state.into(),
             capabilities: state.about.capabilities.clone(),
             totals: totals(state),
@@ -204,13 +203,14 @@ fn host(age_seconds: f64, record: &Record) -> HostStatus {
     }
 }
 
-fn workloads(record: &Record, asked: &AskingTotals) -> Vec<WorkloadStatus> {
+fn workloads(record: &Record, state: &State) -> Vec<WorkloadStatus> {
     let one = |(id, seen): (&WorkloadId, &Workload)| {
         let wanted = &record.plan.workloads[id];
         let growth = record.assessment.growth.get(id).copied().unwrap_or(0);
         WorkloadStatus {
             cgroup: id.path.to_string(),
-            asking: AskingStatus::of(seen, wanted, asked.last(id), record.sample.at),
+            pod: state.pods.get(id).cloned(),
+            asking: AskingStatus::of(seen, wanted, state.totals.asking.last(id), record.sample.at),
             growth_bytes_per_second: seen.current.map(|_| growth),
             ..workload(seen, wanted, record.sample.at)
         }
@@ -224,6 +224,7 @@ fn workload(seen: &Workload, wanted: &Wanted, now: Monotonic) -> WorkloadStatus 
     WorkloadStatus {
         name: seen.spec.name.clone(),
         cgroup: String::new(),
+        pod: None,
         priority: seen.spec.priority,
         preference: seen.spec.preference,
         rung: wanted.rung,

@@ -1,6 +1,7 @@
 //! Puts the daemon together: checks the host, repairs what a predecessor left, starts the threads.
 
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::ask::{Asker, Told, Ways, watch};
 use crate::check::{self, Capability, Host, HostPaths};
 use crate::control::{self, Asked, Control, Counts, Listening, Sessions};
 use crate::guardian;
+use crate::kubernetes::find::Finder;
+use crate::kubernetes::{self, Bell};
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
 use crate::memory::Keeper;
@@ -75,11 +78,13 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let psi = arm_host_psi(&senses, &reaction);
     let hooks = probes.as_ref().map_or_else(Vec::new, |probes| check::hooks(probes.hooks()));
     let counts = Arc::new(Counts::default());
+    let (kubernetes, bell) = start_kubernetes(config, &own)?.unzip();
     let about = About {
         capabilities: host.with(hooks).capabilities().to_vec(),
         guardian: Some(guardian.id()),
         control: Arc::clone(&counts),
         xids: Some(xids),
+        kubernetes: kubernetes.as_ref().map(|parts| parts.contact.clone()),
     };
     let reporter = Reporter::start(config, about)?;
     let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
@@ -92,13 +97,14 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
         node.remember(kept);
     }
     // The first pass knows all workloads: what is up before the daemon is protected from its first moment.
-    let first = discover(config, &own);
+    let mut finder = kubernetes.map(|parts| Finder::new(config, parts.pods));
+    let first = look_around(config, &own, &mut finder);
     node.take_workloads(&first);
     if let Some(oom) = &mut oom {
         oom.apply(config, &first.found);
     }
     let oom = Arc::new(Mutex::new(oom));
-    let discovered = start_discovery(config, own, Arc::clone(&oom))
+    let discovered = start_discovery(config, own, (finder, bell), Arc::clone(&oom))
         .map_err(io_error("can't start the discovery thread"))?;
     let (desk, asked) = control::desk();
     let sessions = Arc::new(Sessions::new(ways.clone()));
@@ -187,9 +193,35 @@ fn orders_oom(config: &Config) -> bool {
     config.ladder.oom_order && !config.ladder.dry_run.is_whole()
 }
 
+/// Nobody waits for the API server: until it answers, pods are those that an earlier run wrote down.
+fn start_kubernetes(config: &Config, own: &str) -> Result<Option<(kubernetes::Parts, Bell)>, RunError> {
+    if !config.kubernetes.enabled {
+        return Ok(None);
+    }
+    let started = kubernetes::start(config, own, &tokio::runtime::Handle::current());
+    started.map(Some).map_err(io_error("can't start the thread that keeps the pods"))
+}
+
+fn look_around(config: &Config, own: &str, finder: &mut Option<Finder>) -> Discovery {
+    discover(config, own, finder.as_mut().map(Finder::find).unwrap_or_default())
+}
+
+/// Until it is time to look again, or pods have changed. Of changes that come close together one look is enough.
+fn wait(pace: Duration, bell: Option<&Bell>) {
+    match bell.map(|bell| bell.recv_timeout(pace)) {
+        Some(Ok(())) => std::thread::sleep(SETTLED),
+        Some(Err(RecvTimeoutError::Timeout)) => {}
+        Some(Err(RecvTimeoutError::Disconnected)) | None => std::thread::sleep(pace),
+    }
+}
+
+/// A pod that starts or ends changes a few times in a second; that bounds how much of our time somebody can take by changing them.
+const SETTLED: Duration = Duration::from_millis(200);
+
 fn start_discovery(
     config: &Config,
     own: String,
+    (mut finder, bell): (Option<Finder>, Option<Bell>),
     oom: SharedOomOrder,
 ) -> std::io::Result<Receiver<Discovery>> {
     // One may wait: what is older than the newest look is of no use.
@@ -197,8 +229,8 @@ fn start_discovery(
     let config = config.clone();
     std::thread::Builder::new().name("discovery".into()).spawn(move || {
         loop {
-            std::thread::sleep(Duration::from(config.pace.discover));
-            let discovery = discover(&config, &own);
+            wait(config.pace.discover.into(), bell.as_ref());
+            let discovery = look_around(&config, &own, &mut finder);
             if let Ok(mut oom) = oom.lock()
                 && let Some(oom) = oom.as_mut()
             {

@@ -23,6 +23,7 @@ use crate::act::mail::{Inbox, Message};
 use crate::ask::{Asker, Told};
 use crate::control::{Asked, Herald};
 use crate::guardian;
+use crate::kubernetes::PodRef;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
 use crate::memory::Keeper;
@@ -52,6 +53,8 @@ pub(super) struct Node {
     callers: Callers,
     herald: Herald,
     refused: Vec<String>,
+    /// The pods that workloads are containers of.
+    pods: BTreeMap<WorkloadId, PodRef>,
     dropped: u64,
     tier: Tier,
     gpus: BTreeMap<GpuId, Tier>,
@@ -97,6 +100,7 @@ impl Node {
             callers: Callers::default(),
             herald: Herald::default(),
             refused: Vec::new(),
+            pods: BTreeMap::new(),
             dropped: 0,
             tier: Tier::Normal,
             gpus: BTreeMap::new(),
@@ -143,6 +147,12 @@ impl Node {
             }
         }
         self.count_from_now(&change.came);
+        for (id, tracked) in self.senses.tracked() {
+            if let Some(found) = discovery.found.get(&*id.path).filter(|_| tracked.pod.is_some()) {
+                self.asker.by(id, &found.means);
+            }
+        }
+        self.tell_pods();
         for id in &change.went {
             self.asker.forget(id);
             self.actor.forget(id);
@@ -160,6 +170,16 @@ impl Node {
         self.herald.workloads(specs, self.config.protect_priority);
         self.asker.refresh();
         !change.came.is_empty() || !change.went.is_empty()
+    }
+
+    /// Which workloads are containers of which pods is shown beside what passes say of them.
+    fn tell_pods(&mut self) {
+        let tracked = self.senses.tracked().iter();
+        let pods: BTreeMap<_, _> =
+            tracked.filter_map(|(id, tracked)| Some((id.clone(), tracked.pod.clone()?))).collect();
+        if self.pods != pods && self.reporter.pods(pods.clone()) {
+            self.pods = pods;
+        }
     }
 
     /// Makes room for the counters of new workloads while there is memory for it.

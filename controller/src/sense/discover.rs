@@ -1,4 +1,4 @@
-//! Which cgroups are workloads now: those that a rule names, and those that `plimsoll exec` made.
+//! Which cgroups are workloads now: those that a rule names, those that `plimsoll exec` made, and containers of pods.
 //!
 //! Runs on a thread of its own: walking `/proc` can wait for a target's locks, which the pass must not.
 
@@ -44,9 +44,9 @@ pub struct Discovery {
     pub refused: Vec<String>,
 }
 
-/// Looks for all workloads.
+/// Looks for all workloads besides the containers of pods, and puts those to them.
 #[must_use]
-pub fn discover(config: &Config, own: &str) -> Discovery {
+pub fn discover(config: &Config, own: &str, containers: Found) -> Discovery {
     let root = Path::new(&config.daemon.cgroup_root);
     let mut discovery = Discovery::default();
     let units = Units::walk_if_needed(config, root);
@@ -65,6 +65,7 @@ pub fn discover(config: &Config, own: &str) -> Discovery {
     for (path, (spec, means)) in started_by_exec(root, config) {
         discovery.add(path, spec, means);
     }
+    discovery.add_containers(containers);
     discovery.refuse(own);
     // A cgroup that vanished since is none.
     discovery.found.retain(|path, workload| {
@@ -83,6 +84,14 @@ impl Discovery {
     /// The first rule wins.
     fn add(&mut self, path: String, spec: Spec, means: Means) {
         self.found.entry(path).or_insert_with(|| Workload { spec, means, ..Workload::default() });
+    }
+
+    /// A rule that names a container's cgroup says how it is treated; it is a pod's all the same.
+    fn add_containers(&mut self, containers: Found) {
+        for (path, container) in containers {
+            let pod = container.pod.clone();
+            self.found.entry(path).or_insert(container).pod = pod;
+        }
     }
 
     /// Freezing or killing a cgroup takes all below it along, so workloads can't be nested, and ours is never one.
@@ -265,7 +274,7 @@ mod tests {
         let (_dir, mut config) = tree(&["models/a/x", "models/b", "other"]);
         config.workloads =
             vec![rule("b", Find::Cgroup("models/b".into())), rule("m", Find::Cgroup("models/*".into()))];
-        let found = discover(&config, "plimsoll").found;
+        let found = discover(&config, "plimsoll", Found::new()).found;
         let names: Vec<_> =
             found.iter().map(|(path, workload)| (path.as_str(), workload.spec.name.as_str())).collect();
         assert_eq!(names, [("models/a", "m/a"), ("models/b", "b")]);
@@ -276,7 +285,7 @@ mod tests {
         let (_dir, mut config) =
             tree(&["system.slice/system-llm.slice/vllm.service", "system.slice/x.service"]);
         config.workloads = vec![rule("vllm", Find::Unit("vllm.service".into()))];
-        let found = discover(&config, "plimsoll").found;
+        let found = discover(&config, "plimsoll", Found::new()).found;
         assert_eq!(found.keys().collect::<Vec<_>>(), ["system.slice/system-llm.slice/vllm.service"]);
     }
 
@@ -285,9 +294,34 @@ mod tests {
         let (_dir, mut config) = tree(&["a/inner", "system/plimsoll.service"]);
         config.workloads =
             vec![rule("all", Find::Cgroup("*".into())), rule("i", Find::Cgroup("a/inner".into()))];
-        let discovery = discover(&config, "system/plimsoll.service");
+        let discovery = discover(&config, "system/plimsoll.service", Found::new());
         assert_eq!(discovery.found.keys().collect::<Vec<_>>(), ["a/inner"]);
         assert_eq!(discovery.refused.len(), 2, "{:?}", discovery.refused);
+    }
+
+    #[test]
+    fn a_rule_says_how_a_container_is_treated_and_what_holds_one_is_refused() {
+        let (_dir, mut config) = tree(&["kubepods/podx/1", "kubepods/podx/2"]);
+        config.workloads = vec![
+            rule("one", Find::Cgroup("kubepods/podx/1".into())),
+            rule("p", Find::Cgroup("kubepods/podx".into())),
+        ];
+        let container = |name: &str| Workload {
+            spec: Spec { name: name.into(), ..Spec::default() },
+            pod: Some(PodRef { container: name.into(), ..PodRef::default() }),
+            ..Workload::default()
+        };
+        let containers = Found::from([
+            ("kubepods/podx/1".into(), container("a")),
+            ("kubepods/podx/2".into(), container("b")),
+        ]);
+        let Discovery { found, refused } = discover(&config, "plimsoll", containers);
+        let seen: Vec<_> = found
+            .values()
+            .map(|workload| (workload.spec.name.as_str(), workload.pod.as_ref().unwrap().container.as_str()))
+            .collect();
+        assert_eq!(seen, [("one", "a"), ("b", "b")]);
+        assert_eq!(refused.len(), 1, "{refused:?}");
     }
 
     #[test]

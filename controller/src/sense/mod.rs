@@ -118,7 +118,7 @@ impl Senses {
             if !known.contains(&id) {
                 change.came.push((Arc::clone(&tracked.cgroup), workload.means.clone()));
             }
-            now.insert(id, tracked.with(workload.spec.clone(), workload.ids.clone()));
+            now.insert(id, tracked.with(workload));
         }
         change.went = self.tracked.keys().cloned().collect();
         self.tracked = now;

@@ -8,6 +8,8 @@ use plimsoll_policy::sample::{Gap, MemoryStat, Probes as Counters, Spec, Workloa
 use plimsoll_policy::units::{Bytes, Monotonic, Span};
 
 use super::cgroup::{Cgroup, FileError};
+use super::discover;
+use crate::kubernetes::PodRef;
 
 /// A workload that is watched.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub struct Tracked {
     pub spec: Spec,
     /// Ids of the cgroup and those below it: tasks count where they are.
     pub ids: Vec<u64>,
+    /// The pod that it is a container of, where it is one.
+    pub pod: Option<PodRef>,
     stat: Option<MemoryStat>,
     stat_at: Monotonic,
     current_at_stat: Bytes,
@@ -37,6 +41,7 @@ impl Tracked {
         Self {
             cgroup,
             ids: Vec::new(),
+            pod: None,
             spec: Spec::default(),
             stat: None,
             stat_at: Monotonic::default(),
@@ -45,8 +50,9 @@ impl Tracked {
         }
     }
 
-    pub(super) fn with(self, spec: Spec, ids: Vec<u64>) -> Self {
-        Self { spec, ids, ..self }
+    pub(super) fn with(self, found: &discover::Workload) -> Self {
+        let discover::Workload { spec, means: _, ids, pod } = found.clone();
+        Self { spec, ids, pod, ..self }
     }
 
     /// Reads the workload; `None` where its cgroup is gone.

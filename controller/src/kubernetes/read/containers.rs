@@ -50,6 +50,32 @@ pub(super) fn containers(
     (evictable.err(), containers)
 }
 
+/// The IDs of those that are none of these and run or may; none where it is not known yet.
+pub(super) fn others(pod: &ApiPod, taken: &[Container]) -> Vec<Option<String>> {
+    let (spec, status) = (&pod.spec, &pod.status);
+    if spec.containers.len() + spec.init_containers.len() + spec.ephemeral_containers.len() > MOST {
+        return vec![None];
+    }
+    let other =
+        |container: &&object::Container| taken.iter().all(|taken| taken.of.container != container.name);
+    let status_of = |container: &object::Container, all: &[ContainerStatus]| {
+        all.iter().find(|status| status.name == container.name).cloned().unwrap_or_default()
+    };
+    let ordinary = spec.containers.iter().filter(other);
+    let ordinary = ordinary.map(|container| status_of(container, &status.container_statuses));
+    // An init container that has done its work comes back only with a new sandbox.
+    let init = spec.init_containers.iter().filter(other);
+    let init = init.filter_map(|container| {
+        let status = status_of(container, &status.init_container_statuses);
+        let done = status.state.terminated.as_ref().is_some_and(|ended| ended.exit_code == Some(0));
+        (container.restart_policy == "Always" || !done).then_some(status)
+    });
+    let ephemeral = spec.ephemeral_containers.iter().filter(other);
+    let ephemeral = ephemeral.map(|container| status_of(container, &status.ephemeral_container_statuses));
+    let ephemeral = ephemeral.filter(|status| status.state.terminated.is_none());
+    ordinary.chain(init).chain(ephemeral).map(|status| id(&status.container_id)).collect()
+}
+
 /// Those that are meant, in that order: every ordinary one, or those that are named, init containers among them.
 fn chosen<'a>(
     pod: &'a ApiPod,

@@ -40,6 +40,7 @@ pub fn read(object: &ApiPod, config: &Config, own: &Own) -> Pod {
     let (said, mistakes) = annotations::read(object.metadata.annotations.as_ref().unwrap_or(&none));
     pod.problems = mistakes.into_iter().map(problem).collect();
     (pod.stays, pod.containers) = containers::containers(object, &said, config, &mut pod.problems);
+    pod.others = containers::others(object, &pod.containers);
     pod
 }
 

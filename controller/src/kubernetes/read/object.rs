@@ -32,6 +32,8 @@ pub struct ApiPod {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Spec {
     #[serde(deserialize_with = "lenient")]
+    pub(super) node_name: String,
+    #[serde(deserialize_with = "lenient")]
     pub(super) priority: Option<i32>,
     #[serde(deserialize_with = "lenient")]
     pub(super) host_network: bool,
@@ -41,6 +43,8 @@ pub(super) struct Spec {
     pub(super) containers: Vec<Container>,
     #[serde(deserialize_with = "each")]
     pub(super) init_containers: Vec<Container>,
+    #[serde(deserialize_with = "each")]
+    pub(super) ephemeral_containers: Vec<Container>,
 }
 
 /// One of its containers.
@@ -55,6 +59,9 @@ pub(super) struct Container {
     pub(super) liveness_probe: Option<Probe>,
     #[serde(deserialize_with = "lenient")]
     pub(super) startup_probe: Option<Probe>,
+    /// Of an init container `Always` says that it stays, as a sidecar.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) restart_policy: String,
 }
 
 /// What a container requests and is limited to, as quantities in words.
@@ -97,6 +104,8 @@ pub(super) struct Status {
     pub(super) container_statuses: Vec<ContainerStatus>,
     #[serde(deserialize_with = "each")]
     pub(super) init_container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "each")]
+    pub(super) ephemeral_container_statuses: Vec<ContainerStatus>,
 }
 
 /// One of its addresses.
@@ -117,9 +126,32 @@ pub(super) struct ContainerStatus {
     pub(super) container_id: String,
     #[serde(deserialize_with = "lenient")]
     pub(super) started: Option<bool>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) state: ContainerState,
+}
+
+/// In which state.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct ContainerState {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) terminated: Option<Terminated>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Terminated {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) exit_code: Option<i32>,
 }
 
 impl ApiPod {
+    /// The node that it is bound to; empty before it is.
+    pub(in crate::kubernetes) fn node(&self) -> &str {
+        &self.spec.node_name
+    }
+
     /// Whether it is about to end.
     pub(super) fn is_leaving(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()

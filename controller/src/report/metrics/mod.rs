@@ -7,6 +7,7 @@ mod control;
 mod daemon;
 mod gpus;
 mod host;
+mod pods;
 mod workloads;
 
 use std::collections::HashMap;
@@ -35,10 +36,11 @@ struct Family {
 }
 
 /// All metrics, in the order of the page.
-const ALL: [&[Family]; 7] = [
+const ALL: [&[Family]; 8] = [
     host::FAMILIES,
     gpus::FAMILIES,
     workloads::FAMILIES,
+    pods::FAMILIES,
     admission::FAMILIES,
     asking::FAMILIES,
     control::FAMILIES,

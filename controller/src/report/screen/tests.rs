@@ -14,6 +14,7 @@ fn workload(name: &str, priority: i32, rung: Rung) -> WorkloadStatus {
     WorkloadStatus {
         name: name.into(),
         cgroup: format!("models.slice/{name}"),
+        pod: None,
         priority,
         preference: Preference::None,
         rung,
