@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::decide::wanted;
 use crate::lint::Before;
 use crate::pass::decided;
-use crate::plan::{Evidence, Finding, Plan, Tier, Would};
+use crate::plan::{Finding, Plan, Tier, Wanted, Would};
 use crate::sample::{Rung, Sample, Trigger, WorkloadId};
 use crate::state::{State, Track};
 use crate::units::Span;
@@ -25,7 +25,7 @@ const PATIENCE: Span = Span::secs(1);
 /// What a pass would do with the dry rungs.
 #[derive(Default)]
 pub(crate) struct Talk {
-    wants: BTreeMap<WorkloadId, (Rung, Vec<Evidence>)>,
+    wants: BTreeMap<WorkloadId, Wanted>,
     findings: Vec<Finding>,
 }
 
@@ -55,8 +55,9 @@ pub(crate) fn talk(
         return Talk::default();
     }
     let (plan, findings) = decided(config, &mut state.clone(), sample, assessed, before);
-    let wants = plan.workloads.into_iter().filter(|(_, w)| dry.covers(w.rung));
-    Talk { wants: wants.map(|(id, w)| (id, (w.rung, w.evidence))).collect(), findings }
+    let evicts = |w: &Wanted| w.evict && dry.covers(Rung::Kill);
+    let wants = plan.workloads.into_iter().filter(|(_, w)| dry.covers(w.rung) || evicts(w));
+    Talk { wants: wants.collect(), findings }
 }
 
 /// Puts the talk into the plan, and into the state, so that it is not news again in the next pass.
@@ -71,7 +72,7 @@ pub(crate) fn keep(
     if config.ladder.dry_run.is_off() {
         return;
     }
-    for (id, (rung, _)) in &talk.wants {
+    for (id, Wanted { rung, .. }) in &talk.wants {
         let (former, track) = (before.rung(id), state.workloads.get_mut(id));
         if let (Some(track), Some(entry)) = (track, plan.workloads.get_mut(id))
             && entry.rung > *rung.max(&former)
@@ -90,7 +91,7 @@ pub(crate) fn keep(
 /// The highest that was called for stands until it has not been called for during a hold time.
 fn note(
     config: &Config,
-    wants: &BTreeMap<WorkloadId, (Rung, Vec<Evidence>)>,
+    wants: &BTreeMap<WorkloadId, Wanted>,
     state: &mut State,
     sample: &Sample,
     plan: &mut Plan,
@@ -102,17 +103,18 @@ fn note(
     for (id, track) in state.workloads.iter_mut().filter(spoken_of) {
         let real = plan.workloads[id].rung;
         let over = sample.at.since(track.would_at) >= config.ladder.hold;
-        if track.would.as_ref().is_some_and(|old| over || old.rung <= real) {
+        if track.would.as_ref().is_some_and(|old| over || (old.rung <= real && !old.evict)) {
             track.would = None;
         }
-        if let Some((rung, evidence)) = wants.get(id).filter(|(rung, _)| *rung > real) {
-            let old = track.would.as_ref().map_or(Rung::Free, |old| old.rung);
-            if *rung > old {
+        if let Some(Wanted { rung, evict, evidence, .. }) = wants.get(id).filter(|w| w.rung > real || w.evict)
+        {
+            let old = track.would.as_ref().map_or((Rung::Free, false), |old| (old.rung, old.evict));
+            if (*rung, *evict) > old {
                 state.action = state.action.saturating_add(1);
-                let (action, evidence) = (state.action, evidence.clone());
-                track.would = Some(Would { rung: *rung, action, since: sample.at, evidence });
+                let (rung, evict, action, evidence) = (*rung, *evict, state.action, evidence.clone());
+                track.would = Some(Would { rung, evict, action, since: sample.at, evidence });
             }
-            if *rung >= old {
+            if (*rung, *evict) >= old {
                 track.would_at = sample.at;
             }
         }

@@ -11,6 +11,7 @@ pub mod concession;
 pub mod config;
 mod decide;
 mod dry;
+pub mod eviction;
 pub mod gpu;
 mod history;
 mod holding;

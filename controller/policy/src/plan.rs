@@ -206,6 +206,11 @@ pub enum Evidence {
         /// That is so long.
         most: Span,
     },
+    /// This node can't hold it: it is braked, and the node does not become calm.
+    Unheld {
+        /// For so long.
+        braked: Span,
+    },
     /// It was braked and let go again and again: it is not let go for a while.
     Oscillation {
         /// Times that it was let go and braked again.
@@ -345,6 +350,9 @@ impl Wanted {
 pub struct Would {
     /// The rung.
     pub rung: Rung,
+    /// Whether it would be handed to another node.
+    #[serde(skip_serializing_if = "is_default")]
+    pub evict: bool,
     /// Number of the action that was not taken; `explain` finds it by this.
     pub action: u64,
     /// Since when it has been called for.
@@ -459,6 +467,8 @@ pub enum Refusal {
     Uncontested,
     /// It was killed and did not die in time.
     Undying,
+    /// It ends in order, for another node to start it.
+    Leaves,
     /// Its preference is `omit`.
     Omit,
     /// Its priority is one of those that are protected.

@@ -8,6 +8,7 @@ use crate::admission::Desk;
 use crate::appetite::Appetite;
 use crate::assess::thrashing::ThrashTrack;
 use crate::assess::tier::TierState;
+use crate::eviction::Eviction;
 use crate::gpu::GpuId;
 use crate::history::Trend;
 use crate::learned::{Learned, Rest};
@@ -51,6 +52,9 @@ pub struct State {
     pub restored: Option<Monotonic>,
     /// Since when no signal has asked for a brake, whatever the tier still is.
     pub quiet: Option<Monotonic>,
+    /// Since when the tier has been above normal, and nobody has left for another node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strained: Option<Monotonic>,
     /// Every GPU seen lately whose memory is a resource of its own.
     #[serde(skip_serializing_if = "is_default")]
     pub gpus: BTreeMap<GpuId, GpuTrack>,
@@ -118,6 +122,9 @@ pub struct Track {
     /// Of one that is probed: its last freezes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spell: Option<Spell>,
+    /// How long it has been braked in vain, and whether it is handed to another node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eviction: Option<Box<Eviction>>,
     /// What a dry rung would do to it.
     pub would: Option<Would>,
     /// When that was last called for.

@@ -107,6 +107,9 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "gentler rungs would free {gentler} of the {needed} needed")
         }
         Evidence::Probed { most } => write!(f, "its probes bear no freeze that is longer than {most}"),
+        Evidence::Unheld { braked } => {
+            write!(f, "braked for {braked}, and the node did not become calm: it can't hold it")
+        }
         Evidence::Futile { rung } => write!(f, "{rung} did not help"),
         Evidence::Claimed { by, claim } => match claim {
             Claim::Grows => write!(f, "{by} takes more and more"),
@@ -230,6 +233,7 @@ impl fmt::Display for Said<'_, Refused> {
             }
             Refusal::Uncontested => f.write_str("full, but nobody needs more of it"),
             Refusal::Undying => f.write_str("was killed and did not die in time"),
+            Refusal::Leaves => f.write_str("ends in order, for another node to start it"),
             Refusal::Omit => f.write_str("omit: never touched"),
             Refusal::Protected => f.write_str("protected by its priority"),
             Refusal::Unreadable => f.write_str("its memory could not be read"),
@@ -273,6 +277,8 @@ mod tests {
         check(Evidence::Growth { bytes_per_second: i64::MIN }, "shrinks by 8388608TiB/s");
         let gentler = Evidence::NothingGentler { gentler: Bytes::mib(10), needed: Bytes::mib(100) };
         check(gentler, "gentler rungs would free 10MiB of the 100MiB needed");
+        let unheld = "braked for 30.0s, and the node did not become calm: it can't hold it";
+        check(Evidence::Unheld { braked: Span::secs(30) }, unheld);
         let probed = Evidence::Probed { most: Span::secs(20) };
         check(probed, "its probes bear no freeze that is longer than 20.0s");
         check(Evidence::Futile { rung: Rung::Throttle }, "throttle did not help");

@@ -174,6 +174,7 @@ fn why_not(turn: &Turn<'_>, workload: &Workload, track: &Track, ask: Ask) -> Ref
         (Preference::Omit, _) => Refusal::Omit,
         _ if roles::is_protected(turn.config, workload) => Refusal::Protected,
         (_, Rung::Kill) => Refusal::Undying,
+        _ if track.leaves().is_some() && ask.rung < Rung::Kill => Refusal::Leaves,
         (_, rung) if rung >= ask.rung || (rung > Rung::Free && ask.rung < Rung::Kill) => {
             Refusal::Gives { rung }
         }

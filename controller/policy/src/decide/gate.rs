@@ -5,6 +5,7 @@ use crate::assess::Memory;
 use crate::plan::{Gate, Tier};
 use crate::roles;
 use crate::sample::{Rung, Workload, WorkloadId};
+use crate::state::Track;
 use crate::units::Span;
 
 /// The gate is armed where memory might run out within this time.
@@ -34,7 +35,7 @@ fn due(turn: &Turn<'_>, memory: &Memory) -> bool {
 /// The lowest priority only: the gate can't choose, and must not stop one above another that would do.
 fn gate(turn: &Turn<'_>) -> Gate {
     let (mut lowest, mut targets) = (None, Vec::new());
-    for (id, workload, track) in turn.tracked().filter(|(_, w, t)| freezable(turn, w, t.held.rung)) {
+    for (id, workload, track) in turn.tracked().filter(|(_, w, t)| freezable(turn, w, t)) {
         let rank = roles::rank(&workload.spec);
         if lowest.is_none_or(|lowest| rank < lowest) {
             lowest = Some(rank);
@@ -53,8 +54,9 @@ fn gate(turn: &Turn<'_>) -> Gate {
 }
 
 /// One that is frozen still counts as the lowest: the next priority is not the gate's business until the plan says so.
-fn freezable(turn: &Turn<'_>, workload: &Workload, rung: Rung) -> bool {
+fn freezable(turn: &Turn<'_>, workload: &Workload, track: &Track) -> bool {
     roles::is_eligible(turn.config, workload)
         && roles::allows(turn.config, workload, Rung::Freeze)
-        && rung < Rung::Kill
+        && track.held.rung < Rung::Kill
+        && track.leaves().is_none()
 }

@@ -6,7 +6,7 @@
 //! frozen keeps its memory, can't be asked any more, and holds up those that share a stream or a collective with it.
 
 use super::explain::Taken;
-use super::{Turn, wish};
+use super::{Turn, evict, wish};
 use crate::admission::settle::workload_of;
 use crate::appetite::Claim;
 use crate::concession::Level;
@@ -69,7 +69,10 @@ fn kill(turn: &mut Turn<'_>, gpu: &GpuId, needed: Bytes) {
         ]
         .map(|fact| fact.on(gpu)),
     );
-    let evidence = evidence.collect();
+    let evidence: Vec<Evidence> = evidence.collect();
+    if evict::instead(turn, &id, &evidence) {
+        return;
+    }
     let taken = explain(turn, gpu, &id, holds);
     turn.put(&id, Rung::Kill, evidence);
     turn.explained(&id, taken);

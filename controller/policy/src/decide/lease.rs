@@ -35,6 +35,10 @@ pub(crate) fn review(turn: &mut Turn<'_>) {
     for id in turn.on(|r| r == Rung::Throttle) {
         let Some(workload) = turn.sample.workloads.get(&id) else { continue };
         let Some(track) = turn.state.workloads.get(&id).filter(|t| t.held.leash.is_none()) else { continue };
+        if track.leaves().is_some() {
+            renew(turn, &id, workload);
+            continue;
+        }
         match verdict(track, workload, turn.growth(&id), turn.at()) {
             Some(Verdict::Futile) => give_up(turn, &id, Tier::Constrained),
             Some(Verdict::Helps) => renew(turn, &id, workload),
@@ -160,7 +164,7 @@ pub(crate) fn set_high(turn: &mut Turn<'_>) {
         // While only growth is the matter the limit is where the workload stands: nothing has to be squeezed out.
         let step = if short { holding.squeeze(&turn.config.ladder) } else { Bytes::ZERO };
         let lower = holding.current.saturating_sub(step).max(holding.floor);
-        let due = short && at.since(track.held.lease.stepped) >= STEP;
+        let due = short && track.leaves().is_none() && at.since(track.held.lease.stepped) >= STEP;
         let high = match track.held.high {
             None => lower,
             Some(high) if due => high.min(lower),

@@ -65,6 +65,11 @@ pub(crate) fn review(turn: &mut Turn<'_>) {
     let leashed: Vec<WorkloadId> = leashed.map(|(id, ..)| id.clone()).collect();
     let share = leashed.len() as u64;
     for id in leashed {
+        if turn.state.workloads.get(&id).is_some_and(|track| track.leaves().is_some()) {
+            // What leaves keeps what it has, and gets no more.
+            renew(turn, &id);
+            continue;
+        }
         match hold(turn, &id, share) {
             Some(Hand::Off) => turn.put(&id, Rung::Free, calm::evidence(turn)),
             Some(Hand::Stuck) => give_up(turn, &id, Tier::Elevated),

@@ -13,6 +13,7 @@
 
 mod calm;
 mod cheapest;
+mod evict;
 mod explain;
 mod gate;
 mod kill;
@@ -47,6 +48,7 @@ pub(crate) fn decide(turn: &mut Turn<'_>) -> Plan {
     wish::settle(turn);
     restore::release_ineligible(turn);
     wish::undo_ineligible(turn);
+    evict::review(turn);
     lease::review(turn);
     leash::review(turn);
     restore::review(turn);
@@ -55,6 +57,7 @@ pub(crate) fn decide(turn: &mut Turn<'_>) -> Plan {
     wish::ask_protected(turn);
     kill::consider(turn);
     kill_gpu::consider(turn);
+    evict::consider(turn);
     protect::protect(turn);
     gate::arm(turn);
     wanted::plan(turn)

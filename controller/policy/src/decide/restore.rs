@@ -62,6 +62,17 @@ pub(crate) fn review(turn: &mut Turn<'_>) {
     }
 }
 
+/// Lets go of one that is to end in order, which it can't while it is frozen.
+pub(crate) fn leave(turn: &mut Turn<'_>, id: &WorkloadId) {
+    let Some((workload, track)) = turn.sample.workloads.get(id).zip(turn.state.workloads.get(id)) else {
+        return;
+    };
+    let fits = turn.memory().is_some_and(|m| fits(turn, &m, workload, track));
+    let back = if fits { back(workload, track) } else { Bytes::ZERO };
+    let evidence = track.eviction.as_ref().map_or_else(Vec::new, |it| it.evidence.clone());
+    let_go(turn, id, back, evidence);
+}
+
 /// On a leash where that is possible, else at once.
 fn let_go(turn: &mut Turn<'_>, id: &WorkloadId, back: Bytes, evidence: Vec<Evidence>) {
     turn.state.restored = Some(turn.at());
@@ -76,7 +87,7 @@ fn next(turn: &Turn<'_>) -> Option<(WorkloadId, Bytes)> {
     let memory = turn.memory().filter(|_| apart(turn))?;
     let (id, w, track) = turn
         .held(|r| matches!(r, Rung::Throttle | Rung::Freeze))
-        .filter(|(_, _, t)| t.held.leash.is_none())
+        .filter(|(_, _, t)| t.held.leash.is_none() && t.leaves().is_none())
         .max_by_key(|(id, w, _)| (roles::rank(&w.spec), Reverse(*id)))?;
     let dwell = turn.config.host.dwell_down;
     let calm = calm::lasts(turn).filter(|calm| *calm >= dwell);

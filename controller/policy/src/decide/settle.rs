@@ -1,6 +1,6 @@
 //! What became of earlier actions: yields are learned, second looks are respected, the gate's stops are taken over.
 
-use super::Turn;
+use super::{Turn, evict};
 use crate::join::join;
 use crate::plan::{Act, ActResult, Evidence, Outcome, Tier};
 use crate::relief::CRUMBS;
@@ -17,6 +17,9 @@ pub(crate) fn settle(turn: &mut Turn<'_>) {
 
 fn take(turn: &mut Turn<'_>, outcome: &Outcome) {
     learn(turn, outcome);
+    if outcome.act == Act::Evict {
+        evict::answered(turn, outcome);
+    }
     let withdrawn = outcome.result == ActResult::Withdrawn && matches!(outcome.act, Act::Freeze | Act::Kill);
     if withdrawn && turn.state.workloads.get(&outcome.workload).is_some_and(|t| matches(t, outcome)) {
         withdraw(turn, &outcome.workload);

@@ -1,6 +1,6 @@
 //! One pass's decisions in the making: what is known, and the state that they are kept in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::{Ask, Taken, explain};
 use super::{leash, wish};
@@ -31,6 +31,8 @@ pub(crate) struct Turn<'a> {
     raised: BTreeMap<&'a WorkloadId, &'a Workload>,
     /// Those that can be asked for something, or were.
     volunteers: Vec<(&'a WorkloadId, &'a Workload)>,
+    /// Those that are handed to another node.
+    pub(crate) evicted: BTreeSet<&'a WorkloadId>,
     /// What the brakes were for and could not give.
     pub(crate) lacking: Bytes,
 }
@@ -45,7 +47,7 @@ impl<'a> Turn<'a> {
         assessed: &'a Assessed,
         state: &'a mut State,
     ) -> Self {
-        let (mut raised, mut volunteers) = (BTreeMap::new(), Vec::new());
+        let (mut raised, mut volunteers, mut evicted) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         for (id, workload, track) in join(&sample.workloads, &state.workloads) {
             if track.held.rung > Rung::Free {
                 raised.insert(id, workload);
@@ -53,14 +55,25 @@ impl<'a> Turn<'a> {
             if workload.offer.is_some() || track.voluntary.is_some() {
                 volunteers.push((id, workload));
             }
+            if track.eviction.as_ref().is_some_and(|it| it.is_open()) {
+                evicted.insert(id);
+            }
         }
         let (taken, lacking) = (BTreeMap::new(), Bytes::ZERO);
-        Self { config, sample, assessed, state, taken, raised, volunteers, lacking }
+        Self { config, sample, assessed, state, taken, raised, volunteers, evicted, lacking }
     }
 
     /// The workloads that can be asked for something, or were.
     pub(crate) fn volunteers(&self) -> impl Iterator<Item = (&WorkloadId, &Workload, &Track)> {
         self.volunteers.iter().filter_map(|(id, w)| Some((*id, *w, self.state.workloads.get(id)?)))
+    }
+
+    /// Those of the sample that are handed to another node.
+    pub(crate) fn evicted(&self) -> impl Iterator<Item = (&WorkloadId, &Workload, &Track)> {
+        let all = self.evicted.iter();
+        let all =
+            all.filter_map(|id| Some((*id, self.sample.workloads.get(*id)?, self.state.workloads.get(*id)?)));
+        all.filter(|(.., t)| t.eviction.as_ref().is_some_and(|it| it.is_open()))
     }
 
     /// Host memory that what has been asked still brings, as far as the answers are expected within the time.
@@ -164,8 +177,8 @@ impl<'a> Turn<'a> {
         self.held(|r| r >= Rung::Throttle).map(stopped).sum()
     }
 
-    /// Bytes that come within the time although no rung stands for them any more: of kills under way, and of reclaims whose
-    /// workload was let go.
+    /// Bytes that come within the time although no rung stands for them any more: of kills under way, of those who leave for another
+    /// node, and of reclaims whose workload was let go.
     pub(crate) fn pending(&self, within: Span) -> Bytes {
         let dying = |id: &WorkloadId, track: &Track| {
             let workload = self.sample.workloads.get(id).filter(|w| self.kill_in_flight(w, track))?;
@@ -173,6 +186,9 @@ impl<'a> Turn<'a> {
             Some(candidate.relief(Rung::Kill, within, &self.config.ladder).bytes)
         };
         let pending = |(id, track): (&WorkloadId, &Track)| match track.held.rung {
+            rung if track.leaves().is_some() && rung < Rung::Kill => {
+                self.departing(id, track).unwrap_or_default()
+            }
             Rung::Free => track.arriving(self.at(), within),
             Rung::Kill => dying(id, track).unwrap_or_default(),
             _ => Bytes::ZERO,

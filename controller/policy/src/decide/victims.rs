@@ -29,7 +29,9 @@ pub(crate) fn victims<'t>(
 ) -> impl Iterator<Item = (&'t WorkloadId, &'t Workload, &'t Track)> {
     let mut all = Vec::new();
     let mut order = Vec::new();
-    for (id, workload, track) in turn.tracked().filter(|(_, w, _)| roles::is_eligible(turn.config, w)) {
+    // Who leaves gives what it has, and can't end if it is braked.
+    let stays = |w: &Workload, t: &Track| roles::is_eligible(turn.config, w) && t.leaves().is_none();
+    for (id, workload, track) in turn.tracked().filter(|(_, w, t)| stays(w, t)) {
         let candidate = turn.candidate(workload, track, swap_free);
         if let Some(candidate) = candidate.filter(Candidate::can_yield) {
             order.push(Reverse((place(workload, freed(&candidate, rung, within, turn)), all.len())));

@@ -27,7 +27,11 @@ pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
     let (ladder, at) = (&turn.config.ladder, turn.at());
     let of = |id, track| Wanted { reclaim: budget(id), ..wanted(track, ladder, at) };
     let spoken_of = turn.tracked().filter(|(.., t)| {
-        t.held.action > 0 || t.rung() > Rung::Free || t.held.low.is_some() || t.voluntary.is_some()
+        t.held.action > 0
+            || t.rung() > Rung::Free
+            || t.held.low.is_some()
+            || t.voluntary.is_some()
+            || t.eviction.is_some()
     });
     plan.workloads = spoken_of.map(|(id, _, t)| (id.clone(), of(id, t))).collect();
     for (id, Taken { expected, refused }) in std::mem::take(&mut turn.taken) {
@@ -48,8 +52,11 @@ pub(crate) fn plan(turn: &mut Turn<'_>) -> Plan {
 pub(crate) fn wanted(track: &Track, ladder: &Ladder, at: Monotonic) -> Wanted {
     let held = &track.held;
     let voluntary = track.voluntary.as_deref();
-    // The later of the two says why the workload is where it is.
+    // The latest of them says why the workload is where it is.
     let last = voluntary.filter(|it| it.action > held.action);
+    let last = last.map_or((held.action, &held.evidence), |it| (it.action, &it.evidence));
+    let eviction = track.eviction.as_deref().filter(|it| it.is_open() && it.action > last.0);
+    let (action, evidence) = eviction.map_or(last, |it| (it.action, &it.evidence));
     Wanted {
         rung: track.rung(),
         high: held.high,
@@ -60,8 +67,9 @@ pub(crate) fn wanted(track: &Track, ladder: &Ladder, at: Monotonic) -> Wanted {
         until: expiry(track, ladder),
         held_off: (held.rung >= Rung::Throttle && track.held_off > at).then_some(track.held_off),
         wish: voluntary.and_then(|it| it.wish.clone()),
-        action: last.map_or(held.action, |it| it.action),
-        evidence: last.map_or(&held.evidence, |it| &it.evidence).clone(),
+        evict: track.eviction.as_ref().is_some_and(|it| it.wanted.is_some()),
+        action,
+        evidence: evidence.clone(),
         ..Wanted::default()
     }
 }
@@ -87,7 +95,8 @@ fn budgets(turn: &Turn<'_>) -> BTreeMap<WorkloadId, Asked> {
     let coming = turn.pending(HORIZON) + turn.promised(turn.patience()) + under_way;
     // Who is unloading, or has, is let alone: what it keeps it needs.
     let trimmed = turn.held(|r| matches!(r, Rung::Trim | Rung::Freeze));
-    let mut order: Vec<_> = trimmed.filter(|(.., t)| t.rung() == t.held.rung).collect();
+    let mut order: Vec<_> =
+        trimmed.filter(|(.., t)| t.rung() == t.held.rung && t.leaves().is_none()).collect();
     order.sort_by_key(|(id, w, _)| (roles::rank(&w.spec), *id));
     let mut lacking = Lacking {
         bytes: turn.assessed.report.deficit.saturating_sub(coming),

@@ -3,7 +3,7 @@
 
 use super::order::rank;
 use super::{Case, fatal};
-use crate::plan::{Finding, Plan, Tier, Wanted};
+use crate::plan::{Act, Finding, Plan, Tier, Wanted};
 use crate::sample::{Preference, Rung, Trigger, Workload, WorkloadId};
 use crate::units::Span;
 
@@ -91,9 +91,12 @@ fn fails_its_probes(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> Option<
     again.then_some("frozen again before a probe could succeed")
 }
 
-/// Whether its probes don't let it wait for its turn.
+/// Whether it can't wait for its turn: its probes don't let it, or it is to end in order.
 fn must_run(case: Case<'_>, id: &WorkloadId) -> bool {
-    case.before.of_one(id).spell.is_some_and(|spell| spell.until <= case.sample.at)
+    let before = case.before.of_one(id);
+    let evicted = case.sample.outcomes.iter().any(|it| it.workload == *id && it.act == Act::Evict);
+    let leaves = before.eviction.as_ref().is_some_and(|it| it.leaves.is_some());
+    leaves || evicted || before.spell.is_some_and(|spell| spell.until <= case.sample.at)
 }
 
 /// Thawed by the paced way down; one that has died or may no longer be touched is let go in any case.

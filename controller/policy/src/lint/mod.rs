@@ -4,6 +4,7 @@
 //! the decisions: a mistake there must not be made here again. A fatal finding takes the action out of the plan; the workload
 //! keeps what it was on, or is let go where that is no better.
 
+mod evict;
 mod gpus;
 mod harmony;
 mod order;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Config;
 use crate::decide::wanted;
+use crate::eviction::Eviction;
 use crate::gpu::GpuId;
 use crate::learned::Learned;
 use crate::plan::{Finding, Gate, GpuAssessment, Plan, Tier};
@@ -42,6 +44,8 @@ struct Former {
     voluntary: Option<Box<Voluntary>>,
     /// Its last freezes.
     spell: Option<Spell>,
+    /// How long it had been braked, and whether it was handed over.
+    eviction: Option<Box<Eviction>>,
 }
 
 impl Before {
@@ -49,7 +53,8 @@ impl Before {
         let other = Former::default();
         let telling = |t: &Track| {
             let braked = t.held != other.held || !t.repeats.brakes.is_empty();
-            braked || t.learned != other.learned || t.voluntary.is_some() || t.spell.is_some()
+            let told = t.voluntary.is_some() || t.spell.is_some() || t.eviction.is_some();
+            braked || told || t.learned != other.learned
         };
         let former = |t: &Track| Former {
             held: t.held.clone(),
@@ -57,6 +62,7 @@ impl Before {
             brakes: t.repeats.brakes.clone(),
             voluntary: t.voluntary.clone(),
             spell: t.spell,
+            eviction: t.eviction.clone(),
         };
         let tracks = state.workloads.iter().filter(|(_, t)| telling(t));
         Self { of: tracks.map(|(id, t)| (id.clone(), former(t))).collect(), other }
@@ -82,8 +88,9 @@ impl Before {
 
     /// Takes a workload back to what it was before the pass.
     pub(crate) fn restore(&self, id: &WorkloadId, track: &mut Track) {
-        let Former { held, voluntary, .. } = self.of_one(id);
+        let Former { held, voluntary, eviction, .. } = self.of_one(id);
         (track.held, track.voluntary) = (held.clone(), voluntary.clone());
+        track.eviction.clone_from(eviction);
     }
 }
 
@@ -108,6 +115,7 @@ pub(crate) fn lint(case: Case<'_>, plan: &Plan) -> Vec<Finding> {
     harmony::lint(case, plan, &mut findings);
     gpus::lint(case, plan, &mut findings);
     wishes::lint(case, plan, &mut findings);
+    evict::lint(case, plan, &mut findings);
     findings
 }
 
@@ -122,7 +130,7 @@ pub(crate) fn block(case: Case<'_>, findings: &[Finding], state: &mut State, pla
         let low = |id: &WorkloadId| case.before.held(id).low.filter(|_| protected(id));
         revert(case, &still, state, plan, |id, track| {
             track.held = Held { low: low(id), since: case.sample.at, ..Held::default() };
-            track.voluntary = None;
+            (track.voluntary, track.eviction) = (None, None);
         });
     }
 }

@@ -2,14 +2,14 @@
 
 use super::{Case, fatal, gpus};
 use crate::concession::Level;
-use crate::plan::{Finding, Plan, Wanted};
+use crate::plan::{Act, Finding, Plan, Wanted};
 use crate::sample::{Preference, Qos, Rung, Workload, WorkloadId};
 use crate::units::{Bytes, Limit, Share};
 
 /// A lower workload must have this much to give, and give it well, before its being spared is a mistake.
 const PLENTY: Bytes = Bytes::mib(64);
 /// With less anon than this a kill frees next to nothing.
-const CRUMBS: Bytes = Bytes::mib(4);
+pub(super) const CRUMBS: Bytes = Bytes::mib(4);
 
 pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
     let claimed = claimed(case, plan);
@@ -128,7 +128,11 @@ fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
 /// The one that the gate should stop first.
 fn lowest<'a>(case: Case<'a>, plan: &Plan) -> Option<(&'a WorkloadId, &'a Workload)> {
     let dying: Vec<_> = plan.workloads.iter().filter(|(_, w)| w.kill).map(|(id, _)| id).collect();
-    let stays = |id: &WorkloadId| !dying.contains(&id);
+    let leaves =
+        |id: &WorkloadId| case.before.of_one(id).eviction.as_ref().is_some_and(|it| it.leaves.is_some());
+    let evicted =
+        |id: &WorkloadId| case.sample.outcomes.iter().any(|it| it.workload == *id && it.act == Act::Evict);
+    let stays = |id: &WorkloadId| !dying.contains(&id) && !leaves(id) && !evicted(id);
     let open =
         |w: &Workload| !out_of_bounds(case, w) && may(case, w, Rung::Freeze) && w.populated != Some(false);
     case.sample.workloads.iter().filter(|(id, w)| open(w) && stays(id)).min_by_key(|(_, w)| rank(w))

@@ -304,6 +304,37 @@ fn a_freeze_ends_before_a_probe_fails() {
 }
 
 #[test]
+fn an_eviction_needs_its_time_and_its_order() {
+    let evict = |name: &'static str, tier| {
+        Bench::new().held(name, Rung::Freeze).want(name, Rung::Freeze).with(move |b| {
+            let kubernetes = &mut b.config.kubernetes;
+            (kubernetes.enabled, kubernetes.evict_after) = (true, Span::secs(30));
+            b.tier = tier;
+            for pod in ["low", "high", "protected"] {
+                b.seen(pod).spec.evictable = Some(Span::secs(5));
+            }
+            b.wanted(name).evict = true;
+        })
+    };
+    let braked = |name: &'static str, seconds| {
+        move |b: &mut Bench| {
+            let eviction = Eviction { braked: Span::secs(seconds), ..Eviction::default() };
+            b.state.workloads.entry(id(name)).or_default().eviction = Some(Box::new(eviction));
+        }
+    };
+    let (tier, low) = (Tier::Critical, |b: &mut Bench| b.wanted("low").rung = Rung::Throttle);
+    evict("low", tier).breaks(&[]);
+    evict("high", tier).breaks(&[]);
+    evict("high", tier).with(low).with(braked("low", 29)).breaks(&[]);
+    evict("high", tier).with(low).with(braked("low", 30)).breaks(&[1]);
+    evict("low", Tier::Emergency).breaks(&[7]);
+    evict("low", tier).with(|b| b.config.kubernetes.evict = false).breaks(&[2]);
+    evict("low", tier).with(|b| b.seen("low").spec.evictable = None).breaks(&[2]);
+    let (found, left) = evict("low", tier).with(|b| b.wanted("high").evict = true).lint();
+    assert_eq!((found.as_slice(), left.workloads.values().filter(|w| w.evict).count()), (&[3][..], 1));
+}
+
+#[test]
 fn a_kill_for_a_gpu_needs_its_emergency_and_its_order() {
     let gpu = || GpuId::from("g");
     let on_gpu = |holders: &'static [(&str, u64)]| {

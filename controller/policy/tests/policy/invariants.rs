@@ -365,6 +365,57 @@ fn invariant_7_nobody_is_frozen_for_longer_than_his_probes_bear() {
     holds(40, Probed::default);
 }
 
+/// Nobody is handed over who may not be ended here, two at once, in calm or without the time for it; who leaves is not frozen.
+#[derive(Default)]
+struct Evicted {
+    former: BTreeSet<WorkloadId>,
+    /// Who agreed to go, and has until then.
+    leaving: BTreeMap<WorkloadId, Monotonic>,
+}
+
+impl Law for Evicted {
+    fn look(&mut self, sight: &Sight<'_>) {
+        let Sight { config, sample, pass } = sight;
+        let agreed = |id: &WorkloadId| {
+            let mut outcomes = sample.outcomes.iter();
+            outcomes.any(|o| o.workload == *id && o.act == Act::Evict && o.result == ActResult::Done)
+        };
+        let wanted = pass.plan.workloads.iter().filter(|(_, w)| w.evict).map(|(id, _)| id.clone());
+        let wanted: BTreeSet<_> = wanted.collect();
+        assert!(wanted.len() <= 1, "two at once");
+        for id in self.former.iter().filter(|id| agreed(id)) {
+            let grace = sample.workloads.get(id).and_then(|w| w.spec.evictable).unwrap_or_default();
+            self.leaving.insert(id.clone(), sample.at + grace);
+        }
+        for id in wanted.difference(&self.former) {
+            let workload = &sample.workloads[id];
+            let tier = pass.assessment.tier;
+            assert!(
+                workload.spec.evictable.is_some() && may(config, workload, Rung::Kill),
+                "{id} may not be"
+            );
+            assert!(!untouchable(config, workload), "{id} may not be touched");
+            assert!(tier > Tier::Normal && tier < Tier::Emergency, "{id} at {tier}");
+        }
+        self.leaving.retain(|id, until| *until > sample.at && wanted.contains(id));
+        for id in self.leaving.keys() {
+            let wanted = &pass.plan.workloads[id];
+            assert!(!wanted.frozen, "{id} is to end, and can't");
+            assert!(!pass.plan.gate.targets.contains(id), "{id} would be stopped");
+        }
+        self.former = wanted;
+    }
+
+    fn restarted(&mut self, _: &State) {
+        *self = Self::default();
+    }
+}
+
+#[test]
+fn nobody_is_handed_over_who_may_not_be_and_who_is_can_end_in_order() {
+    holds(40, Evicted::default);
+}
+
 /// Nobody is asked what he does not offer, while he is frozen or in calm; one asking is one number; restores come one at a time.
 #[derive(Default)]
 struct Asked {

@@ -1,6 +1,6 @@
 //! Worlds in which things go wrong: the daemon dies, workloads come and go, actions fail, readings fail, clocks jump.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use plimsoll_model::machine::{Giver, Habit, Machine, Swap};
@@ -98,6 +98,8 @@ impl Life {
         let ladder = &mut machine.config.ladder;
         (ladder.rungs, ladder.dry_run) = (rungs, dry);
         (ladder.freeze_max, ladder.actions_per_hour) = (freeze_max, actions_per_hour);
+        let kubernetes = &mut machine.config.kubernetes;
+        (kubernetes.enabled, kubernetes.evict_after) = (true, Span::secs(5));
         if let Some(percent) = self.zram {
             machine.hardware.swap = Swap::Zram { percent };
         }
@@ -160,7 +162,9 @@ struct Trouble {
     shown: Monotonic,
     real: Monotonic,
     stands: Range<u64>,
-    /// Who was begun to be frozen or killed in the last pass.
+    /// Who is handed over, by the number of the action.
+    evicted: BTreeMap<WorkloadId, u64>,
+    /// Who was begun to be frozen or killed, or asked for to be handed over, in the last pass.
     begun: Vec<(WorkloadId, Act, Monotonic)>,
     /// The last sample that was shown.
     last: Sample,
@@ -199,6 +203,7 @@ impl Trouble {
                 let recalled = || State::recall(&memory, Span::secs(1), self.shown);
                 machine.restart(if remembers { recalled() } else { State::default() });
                 self.begun.clear();
+                self.evicted.clear();
                 law.restarted(&machine.state);
             }
             Event::Leave { which } => drop(of(which).and_then(|id| machine.processes.remove(&id))),
@@ -260,9 +265,15 @@ impl Trouble {
     fn conclude(&mut self, machine: &mut Machine, sample: &mut Sample) {
         for (workload, act, begun) in std::mem::take(&mut self.begun) {
             let Some(process) = machine.processes.get_mut(&workload).filter(|p| !p.dead) else { continue };
-            let Some(result) = ending(&self.endings, &mut self.ended) else { continue };
+            let ending = ending(&self.endings, &mut self.ended);
+            let Some(result) = ending.or((act == Act::Evict).then_some(ActResult::Done)) else { continue };
             if act == Act::Kill {
                 process.dies_at = None;
+            } else if act == Act::Evict {
+                if result == ActResult::Done {
+                    process.dies_at =
+                        Some(machine.now_ms + process.spec.evictable.map_or(0, |it| it.0 / 1_000_000));
+                }
             } else {
                 (process.frozen_at, process.frozen) = (None, false);
                 let seen = sample.workloads.get_mut(&workload).and_then(|w| w.frozen.as_mut());
@@ -292,6 +303,12 @@ impl Trouble {
                 _ => continue,
             };
             self.begun.push((id.clone(), act, sample.at));
+        }
+        for (id, _) in pass.plan.workloads.iter().filter(|(_, w)| w.evict) {
+            let action = pass.state.workloads[id].eviction.as_ref().map_or(0, |it| it.action);
+            if self.evicted.insert(id.clone(), action) != Some(action) {
+                self.begun.push((id.clone(), Act::Evict, sample.at));
+            }
         }
         self.last.clone_from(sample);
     }
@@ -336,6 +353,7 @@ fn ending_kind() -> impl Strategy<Value = Option<ActResult>> {
         ActResult::Gone,
         ActResult::Foreign,
         ActResult::Withdrawn,
+        ActResult::Blocked("not now".into()),
     ];
     prop_oneof![3 => Just(None), 2 => prop::sample::select(bad).prop_map(Some)]
 }

@@ -9,6 +9,7 @@ mod behaviour;
 mod calm;
 mod corpus;
 mod dry;
+mod evict;
 mod gpu;
 mod gpu_admission;
 mod gpu_kill;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use plimsoll_policy::concession::Level;
+use plimsoll_policy::plan::Wanted;
 use plimsoll_policy::replay::Redone;
 use plimsoll_policy::sample::{Rung, Sample};
 use plimsoll_policy::units::Monotonic;
@@ -13,10 +14,12 @@ pub(crate) fn standing(pass: &Redone) -> String {
     for (id, gpu) in &pass.assessment.gpus {
         let _ = write!(text, ", gpu:{id} {}{}", gpu.tier, if gpu.contested { " contested" } else { "" });
     }
-    for (id, wanted) in pass.plan.workloads.iter().filter(|(_, w)| w.rung > Rung::Free || w.wish.is_some()) {
+    let told = |w: &Wanted| w.rung > Rung::Free || w.wish.is_some() || w.evict;
+    for (id, wanted) in pass.plan.workloads.iter().filter(|(_, w)| told(w)) {
         let _ = write!(text, ", {id} {}", if wanted.leash { "leash" } else { wanted.rung.name() });
         let asked = wanted.wish.as_ref().map(|wish| wish.level);
         let asked = asked.map(|level| if level == Level::Nothing { "restore" } else { level.name() });
+        text.push_str(if wanted.evict { " (evict)" } else { "" });
         let _ = asked.map_or(Ok(()), |level| write!(text, " ({level})"));
     }
     if pass.plan.gate.armed() {

@@ -102,6 +102,7 @@ pub(crate) fn why_not(turn: &Turn<'_>, workload: &Workload, track: &Track, level
         () if !offers || workload.populated == Some(false) => Some(Refusal::NotOffered { level }),
         () if !roles::allows(turn.config, workload, level.rung()) => Some(Refusal::NotAllowed),
         () if track.held.rung == Rung::Kill => Some(Refusal::Undying),
+        () if track.leaves().is_some() => Some(Refusal::Leaves),
         () if is_frozen(workload, track) => Some(Refusal::Frozen),
         () if gives(track, level) => Some(Refusal::Gives { rung: track.rung() }),
         () => pause.map(|pause| Refusal::Futile { until: pause.until }).or_else(|| worn(turn, track, level)),
