@@ -146,6 +146,7 @@ pub(crate) fn check(json: bool, file: &ConfigFile) -> Result<()> {
     let paths = HostPaths { cgroup: config.daemon.cgroup_root.clone().into(), ..HostPaths::default() };
     let host = check::probe(&paths).with(check::gpus(&Places::of(&config)));
     let host = host.with(check::pod(&paths, Path::new(check::SERVICE_ACCOUNT), &config, environment));
+    let host = host.with(check::api(&config));
     // Without these two, loading would only say the same in the kernel's words.
     let host = if host.has("bpf") && host.has("btf") { host.with(check::load_hooks()) } else { host };
     if json {

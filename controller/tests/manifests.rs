@@ -1,7 +1,7 @@
 //! What `kubectl apply -k manifests/` brings is what the daemon needs, and nothing of it is forgotten.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what can't go on shall say where, and no more")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -147,4 +147,22 @@ fn its_capabilities_are_all_that_it_looks_for() {
         let row = host.capabilities().iter().find(|row| row.name == name).unwrap();
         assert!(row.available(), "{row:?}");
     }
+}
+
+#[test]
+fn the_cluster_role_is_what_the_daemon_asks_for() {
+    let role = object("rbac.yaml", "ClusterRole");
+    let list = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|item| text(item).to_owned()).collect()
+    };
+    let granted: BTreeSet<(Vec<String>, Vec<String>, Vec<String>)> = role["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| (list(&rule["apiGroups"]), list(&rule["resources"]), list(&rule["verbs"])))
+        .collect();
+    let one = |text: &str| vec![text.to_owned()];
+    let verbs = |need: &check::Need| need.verbs.iter().map(|verb| (*verb).to_owned()).collect();
+    let needed = check::NEEDS.iter().map(|need| (one(need.group), one(need.resource), verbs(need)));
+    assert_eq!(granted, needed.collect());
 }

@@ -55,7 +55,7 @@ pub fn load_hooks() -> Vec<Capability> {
 }
 
 /// An error with its sources: the last one is the kernel's word.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |source| source.source());
     sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }

@@ -1,5 +1,6 @@
 //! What this host offers, what is missing, what that disables, and how to mend it.
 
+mod api;
 mod capability;
 mod cgroup;
 mod gpu;
@@ -12,6 +13,7 @@ mod table;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use self::api::{NEEDS, Need, api};
 pub use self::capability::{Capability, Missing};
 pub use self::gpu::gpus;
 pub use self::hooks::{hooks, load_hooks};

@@ -17,7 +17,7 @@ pub(super) const SILENT_AT_MOST: Duration = Duration::from_secs(300);
 
 /// Why there is no way yet.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
+pub(crate) enum ClientError {
     /// Neither the environment nor the files that kubelet gives a pod.
     #[error("this is no pod with a service account, and the configuration names no kubeconfig")]
     InCluster(#[from] kube::config::InClusterError),
@@ -61,6 +61,11 @@ pub(super) async fn clients(config: &Kubernetes, contact: &Contact) -> Result<Cl
     });
     let watching = ClientBuilder::try_from(way)?.with_layer(&note).build();
     Ok(Clients { common, watching })
+}
+
+/// The first of them alone, for whoever asks once.
+pub(crate) async fn client(config: &Kubernetes) -> Result<Client, ClientError> {
+    Ok(clients(config, &Contact::default()).await?.common)
 }
 
 /// This machine's name as a node: what the configuration says, else the environment, else the host's own.

@@ -4,7 +4,7 @@
 //! the cgroup tree itself say who is there.
 
 mod book;
-mod client;
+pub(crate) mod client;
 mod contact;
 pub mod find;
 mod known;

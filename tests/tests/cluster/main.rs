@@ -2,3 +2,4 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what can't go on shall say where, and no more")]
 
 mod harness;
+mod manifests;
