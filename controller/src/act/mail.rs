@@ -61,6 +61,8 @@ pub enum End {
     Gone,
     /// The second look said no.
     Withdrawn,
+    /// Somebody else has written there meanwhile.
+    Foreign,
     /// The kernel refused with this errno.
     Failed(i32),
 }

@@ -1,11 +1,15 @@
 //! Turns a plan into writes: only differences, each written down in the ledger first, each proved by a later reading.
 
 mod ancestors;
+mod limits;
 pub mod mail;
 pub mod oom;
+pub mod others;
+mod patience;
 pub mod protect;
 pub mod react;
 mod ring;
+mod seen;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -18,10 +22,12 @@ use plimsoll_policy::units::{Bytes, Limit, Monotonic, Share, Span};
 
 use self::ancestors::Ancestors;
 use self::mail::{End, Ended};
+use self::others::{File, Foreign, How, Others};
+use self::patience::Patience;
 use self::react::{Look, Order, Reaction};
 use self::worker::{Job, Workers, page_floor, raw};
 use crate::ledger::release::continue_stopped;
-use crate::ledger::{Flags, Ledger, SlotId};
+use crate::ledger::{Flags, Held, Ledger, SlotId};
 use crate::sense::cgroup::{Cgroup, FileError};
 use crate::sense::clock::now;
 
@@ -32,6 +38,9 @@ pub struct Actor {
     workers: Workers,
     hands: BTreeMap<WorkloadId, Hand>,
     ancestors: Ancestors,
+    others: Arc<Others>,
+    /// Whose dear readings come next.
+    looked: Option<WorkloadId>,
 }
 
 /// What we hold of one workload.
@@ -39,8 +48,16 @@ struct Hand {
     cgroup: Arc<Cgroup>,
     slot: SlotId,
     flying: Flying,
-    /// Somebody else wrote a limit of ours: hands off until then.
-    hands_off: Monotonic,
+    /// With others who write `memory.high`.
+    high: Patience,
+    /// With others who write `memory.low`.
+    low: Patience,
+    /// With others who thaw it.
+    freeze: Patience,
+    /// What somebody else has set on it, of what is not in every sample.
+    foreign: Foreign,
+    /// What of that has been said.
+    said: Foreign,
 }
 
 /// Actions whose end has not been heard of. One of a kind at a time.
@@ -52,15 +69,20 @@ struct Flying {
     kill: bool,
 }
 
-/// After somebody else wrote a limit of ours, it is theirs for so long.
-const HANDS_OFF: Span = Span::secs(10);
-
 impl Actor {
     /// Takes over the running threads.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, reaction: Reaction, workers: Workers) -> Self {
         let ancestors = Ancestors::new(&ledger);
-        Self { ledger, reaction, workers, hands: BTreeMap::new(), ancestors }
+        Self {
+            ledger,
+            reaction,
+            workers,
+            hands: BTreeMap::new(),
+            ancestors,
+            others: Arc::default(),
+            looked: None,
+        }
     }
 
     /// The reaction thread.
@@ -84,7 +106,11 @@ impl Actor {
             cgroup: Arc::clone(cgroup),
             slot,
             flying: Flying::default(),
-            hands_off: Monotonic::default(),
+            high: Patience::default(),
+            low: Patience::default(),
+            freeze: Patience::default(),
+            foreign: seen::rarely(cgroup, self.ledger.flags(slot)),
+            said: Foreign::empty(),
         };
         self.hands.insert(cgroup.id.clone(), hand);
         Ok(())
@@ -93,6 +119,9 @@ impl Actor {
     /// Lets go of a workload that is no longer one. What was set on it is undone, if it is still there.
     pub fn forget(&mut self, id: &WorkloadId) {
         let Some(hand) = self.hands.remove(id) else { return };
+        if self.others.set.contains_key(id) {
+            Arc::make_mut(&mut self.others).set.remove(id);
+        }
         if hand.cgroup.state().is_ok() {
             self.undo_limits(&hand);
             if self.ledger.flags(hand.slot).intersects(Flags::FROZEN | Flags::STOPPED) {
@@ -108,6 +137,15 @@ impl Actor {
     /// Translates the end of an action for the policy, and allows the next of its kind.
     pub fn ended(&mut self, ended: &Ended) -> Option<Outcome> {
         let (id, hand) = self.hands.iter_mut().find(|(id, _)| id.inode == ended.inode)?;
+        match (ended.act, ended.end) {
+            (Act::Freeze, End::Done) => hand.freeze.stands(now()),
+            (Act::Freeze, End::Foreign) => {
+                let again = hand.freeze.overwritten(now());
+                Arc::make_mut(&mut self.others).count(File::Freeze, How::Thawed);
+                tracing::info!(workload = %id, %again, "somebody else thawed it");
+            }
+            _ => {}
+        }
         match ended.act {
             Act::Reclaim(_) => hand.flying.reclaim = false,
             Act::High(_) => hand.flying.high = false,
@@ -127,6 +165,8 @@ impl Actor {
 
     /// Writes what differs between the sample and the plan. Returns the actions that ended at once.
     pub fn apply(&mut self, plan: &Plan, sample: &Sample, deficit: Bytes, ladder: &Ladder) -> Vec<Outcome> {
+        // Before anything is written: the sample is older than that.
+        self.see_others(sample);
         // The plan has nothing in it then; this is the last lock before the kernel.
         if ladder.dry_run.is_whole() {
             return Vec::new();
@@ -138,7 +178,8 @@ impl Actor {
             freeze: Look { enough, deadline: ladder.freeze_deadline },
             kill: Look { enough, deadline: ladder.kill_deadline },
         };
-        let mut outcomes = self.ancestors.grant(plan, &self.ledger);
+        let granted = self.ancestors.grant(&self.increments(plan, sample), &self.ledger);
+        let mut outcomes: Vec<_> = granted.into_iter().map(|theirs| self.overwritten(theirs)).collect();
         for (id, workload) in &sample.workloads {
             let Some(mut hand) = self.hands.remove(id) else { continue };
             self.differences(&mut hand, &plan.workloads[id], workload, looks, &mut outcomes);
@@ -180,103 +221,11 @@ impl Actor {
         if hand.flying.freeze {
             return;
         }
-        if wanted.frozen && seen.frozen != Some(true) {
+        if wanted.frozen && seen.frozen != Some(true) && hand.freeze.is_over(now()) {
             hand.flying.freeze = self.reaction.order(Order::Freeze(inode, look));
         } else if !wanted.frozen && ours {
             hand.flying.freeze = self.reaction.order(Order::Thaw(inode));
         }
-    }
-
-    fn high(&mut self, hand: &mut Hand, wanted: &Wanted, seen: &Workload, outcomes: &mut Vec<Outcome>) {
-        let (Some(now_set), false) = (seen.high, hand.flying.high) else { return };
-        let entry = self.ledger.entry(hand.slot);
-        let ours = entry.filter(|entry| entry.flags.contains(Flags::HIGH));
-        if let Some(entry) = &ours
-            && entry.high.1 != raw(now_set)
-        {
-            outcomes.push(self.hands_off(hand, Act::High(now_set), Flags::HIGH));
-            return;
-        }
-        let found = ours.as_ref().map_or(now_set, |entry| limit(entry.high.0));
-        // Never above what somebody else allows: their limit is our ceiling.
-        let target = wanted.high.map(page_floor).filter(|high| Limit::Bytes(*high) < found);
-        match target {
-            Some(high) if now() >= hand.hands_off && Limit::Bytes(high) != now_set => {
-                let (cgroup, slot) = (Arc::clone(&hand.cgroup), hand.slot);
-                hand.flying.high = self.workers.submit(Job::High { cgroup, limit: high, found, slot });
-            }
-            None if ours.is_some() => {
-                let act = Act::High(found);
-                outcomes.push(self.inline(hand, act, Flags::HIGH, |cgroup| cgroup.set_high(found)));
-            }
-            _ => {}
-        }
-    }
-
-    fn low(&mut self, hand: &mut Hand, wanted: &Wanted, seen: &Workload, outcomes: &mut Vec<Outcome>) {
-        let Some(now_set) = seen.low else { return };
-        let entry = self.ledger.entry(hand.slot);
-        let ours = entry.filter(|entry| entry.flags.contains(Flags::LOW));
-        if let Some(entry) = &ours
-            && entry.low.1 != raw(now_set)
-        {
-            outcomes.push(self.hands_off(hand, Act::Low(now_set), Flags::LOW));
-            return;
-        }
-        let found = ours.as_ref().map_or(now_set, |entry| limit(entry.low.0));
-        // Never below what somebody else grants.
-        let target = wanted.low.map(page_floor).filter(|low| Limit::Bytes(*low) > found);
-        match target {
-            Some(low) if now() >= hand.hands_off && differs(low, now_set) => {
-                self.ledger.note_low(hand.slot, raw(found), low.0);
-                let act = Act::Low(Limit::Bytes(low));
-                outcomes
-                    .push(self.inline(hand, act, Flags::empty(), |cgroup| cgroup.set_low(Limit::Bytes(low))));
-            }
-            None if ours.is_some() => {
-                let act = Act::Low(found);
-                outcomes.push(self.inline(hand, act, Flags::LOW, |cgroup| cgroup.set_low(found)));
-            }
-            _ => {}
-        }
-    }
-
-    /// A write that never blocks, done here and now. `done` is taken out of the ledger when it succeeded.
-    fn inline(
-        &self,
-        hand: &Hand,
-        act: Act,
-        done: Flags,
-        write: impl FnOnce(&Cgroup) -> Result<(), FileError>,
-    ) -> Outcome {
-        let begun = now();
-        let end = match write(&hand.cgroup) {
-            Ok(()) => End::Done,
-            Err(error) => worker::end_of(&error),
-        };
-        if matches!(end, End::Done | End::Gone) {
-            self.ledger.lower(hand.slot, done);
-        }
-        outcome(hand, act, result(end), begun)
-    }
-
-    /// Somebody else wrote: theirs from now on, no fight.
-    fn hands_off(&self, hand: &mut Hand, act: Act, flag: Flags) -> Outcome {
-        self.ledger.lower(hand.slot, flag);
-        hand.hands_off = now() + HANDS_OFF;
-        foreign(hand.cgroup.id.clone(), act)
-    }
-
-    fn undo_limits(&self, hand: &Hand) {
-        let Some(entry) = self.ledger.entry(hand.slot) else { return };
-        if entry.flags.contains(Flags::HIGH) && hand.cgroup.high().map(raw) == Ok(entry.high.1) {
-            // Raising never blocks; a cgroup that went away meanwhile needs no undoing.
-            let _ = hand.cgroup.set_high(limit(entry.high.0));
-        }
-        if entry.flags.contains(Flags::LOW) && hand.cgroup.low().map(raw) == Ok(entry.low.1) {
-            let _ = hand.cgroup.set_low(limit(entry.low.0));
-        }
-        self.ledger.lower(hand.slot, Flags::HIGH | Flags::LOW);
     }
 
     /// Notes that the gate may stop these workloads from now. Call it before it is armed.
@@ -321,24 +270,6 @@ struct Looks {
     kill: Look,
 }
 
-/// `memory.low` follows a working set that breathes: only a change of 1/16 is worth a write.
-fn differs(low: Bytes, now_set: Limit) -> bool {
-    match now_set {
-        Limit::Max => true,
-        Limit::Bytes(now) => low.0.abs_diff(now.0) > low.0 / 16,
-    }
-}
-
-/// Somebody else's write, as an outcome: it is counted with the others.
-fn foreign(workload: WorkloadId, act: Act) -> Outcome {
-    let (begun, took) = (now(), Span::ZERO);
-    Outcome { workload, act, result: ActResult::Foreign, begun, took, freed: None }
-}
-
-fn limit(raw: u64) -> Limit {
-    if raw == u64::MAX { Limit::Max } else { Limit::Bytes(Bytes(raw)) }
-}
-
 fn outcome(hand: &Hand, act: Act, result: ActResult, begun: Monotonic) -> Outcome {
     Outcome { workload: hand.cgroup.id.clone(), act, result, begun, took: now().since(begun), freed: None }
 }
@@ -349,6 +280,7 @@ fn result(end: End) -> ActResult {
         End::Partial => ActResult::Partial,
         End::Gone => ActResult::Gone,
         End::Withdrawn => ActResult::Withdrawn,
+        End::Foreign => ActResult::Foreign,
         End::Failed(errno) => ActResult::Failed(std::io::Error::from_raw_os_error(errno).to_string()),
     }
 }

@@ -37,8 +37,6 @@ pub enum Job {
         cgroup: Arc<Cgroup>,
         /// The value.
         limit: Bytes,
-        /// What was found there, for the ledger.
-        found: Limit,
         /// Where it is written down.
         slot: SlotId,
     },
@@ -107,9 +105,8 @@ fn work(queue: &Mutex<Receiver<Job>>, mail: &Mail, ledger: &Ledger) {
                 let (end, freed) = measured(&cgroup, || reclaim(&cgroup, budget, begun + DEADLINE));
                 (cgroup.id.inode, Act::Reclaim(budget), end, freed)
             }
-            Job::High { cgroup, limit, found, slot } => {
-                let (end, freed) =
-                    measured(&cgroup, || high(&cgroup, limit, found, slot, ledger, begun + DEADLINE));
+            Job::High { cgroup, limit, slot } => {
+                let (end, freed) = measured(&cgroup, || high(&cgroup, limit, slot, ledger, begun + DEADLINE));
                 (cgroup.id.inode, Act::High(Limit::Bytes(limit)), end, freed)
             }
             Job::Reap(processes) => {
@@ -171,21 +168,22 @@ fn reclaim(cgroup: &Cgroup, budget: Bytes, deadline: Monotonic) -> Result<End, F
 fn high(
     cgroup: &Cgroup,
     limit: Bytes,
-    found: Limit,
     slot: SlotId,
     ledger: &Ledger,
     deadline: Monotonic,
 ) -> Result<End, FileError> {
-    let set = |bytes: Bytes| {
+    let set = |stands: u64, bytes: Bytes| {
         let bytes = page_floor(bytes);
-        ledger.note_high(slot, raw(found), bytes.0);
+        ledger.note_high(slot, stands, bytes.0);
         cgroup.set_high(Limit::Bytes(bytes))
     };
-    let stands = raw(cgroup.high()?);
-    let near = |current: Bytes| limit.max(current).min(limit.max(Bytes(stands)));
+    // Looked at once more, since somebody else may have written since the sample: what is theirs is not written over, and
+    // never raised.
+    let Some(stands) = standing(cgroup, limit, slot, ledger)? else { return Ok(End::Foreign) };
+    let near = |current: Bytes, stands| limit.max(current).min(limit.max(Bytes(stands)));
     let current = cgroup.current()?;
-    if near(current).0 != stands {
-        set(near(current))?;
+    if near(current, stands).0 != stands {
+        set(stands, near(current, stands))?;
     }
     if current <= limit || stands < limit.0 {
         return Ok(End::Done);
@@ -194,11 +192,19 @@ fn high(
     if end == End::Gone {
         return Ok(end);
     }
-    let now_at = near(cgroup.current()?);
+    let Some(stands) = standing(cgroup, limit, slot, ledger)? else { return Ok(End::Foreign) };
+    let now_at = near(cgroup.current()?, stands);
     if now_at.0 != stands {
-        set(now_at)?;
+        set(stands, now_at)?;
     }
     Ok(if now_at > limit { End::Partial } else { End::Done })
+}
+
+/// `memory.high` as it stands; `None` where it is somebody else's, and not to be touched for this limit.
+fn standing(cgroup: &Cgroup, limit: Bytes, slot: SlotId, ledger: &Ledger) -> Result<Option<u64>, FileError> {
+    let stands = raw(cgroup.high()?);
+    let may = ledger.high(slot).map_or(stands > limit.0, |held| held.is_ours(stands));
+    Ok(may.then_some(stands))
 }
 
 /// What the kernel makes of a limit.

@@ -14,10 +14,10 @@ use super::LedgerError;
 /// How many workloads can have something set at a time. The file is sparse: unused slots cost nothing.
 pub const SLOTS: usize = 2048;
 /// The longest cgroup path, in bytes; kubelet's are around 250.
-pub const MAX_PATH: usize = 968;
+pub const MAX_PATH: usize = 952;
 pub(super) const MAX_ROOT: usize = 104;
 const MAGIC: u64 = u64::from_le_bytes(*b"plimsoll");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 bitflags::bitflags! {
     /// What is set on a workload.
@@ -54,15 +54,21 @@ pub(super) struct Header {
 pub(super) struct Slot {
     /// 0 = free.
     pub(super) inode: AtomicU64,
-    pub(super) high_found: AtomicU64,
-    pub(super) high_set: AtomicU64,
-    pub(super) low_found: AtomicU64,
-    pub(super) low_set: AtomicU64,
+    pub(super) high: HeldCells,
+    pub(super) low: HeldCells,
     pub(super) flags: AtomicU32,
     path_len: AtomicU32,
     /// `oom_score_adj` as found, as set, and as set before that, 16 bits each.
     pub(super) scores: AtomicU64,
     path: [AtomicU8; MAX_PATH],
+}
+
+/// A limit: as found, as set, and as set before that; `u64::MAX` = max.
+#[repr(C)]
+pub(super) struct HeldCells {
+    pub(super) found: AtomicU64,
+    pub(super) set: AtomicU64,
+    pub(super) before: AtomicU64,
 }
 
 #[repr(C)]

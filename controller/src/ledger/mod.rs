@@ -18,7 +18,7 @@ use plimsoll_policy::sample::WorkloadId;
 use rustix::fs::{FlockOperation, flock};
 
 pub use map::{Flags, MAX_PATH, SLOTS};
-use map::{Map, Slot};
+use map::{HeldCells, Map, Slot};
 
 /// The file's name below the run directory.
 pub const FILE: &str = "ledger";
@@ -86,12 +86,31 @@ pub struct Entry {
     pub id: WorkloadId,
     /// What is set.
     pub flags: Flags,
-    /// `memory.high` as found and as set by us (`u64::MAX` = max).
-    pub high: (u64, u64),
-    /// `memory.low` as found and as set by us.
-    pub low: (u64, u64),
+    /// `memory.high`.
+    pub high: Held,
+    /// `memory.low`.
+    pub low: Held,
     /// `oom_score_adj` of its processes.
     pub scores: Scores,
+}
+
+/// A limit that we hold; `u64::MAX` = max.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// As found: what is put back.
+    pub found: u64,
+    /// As set by us.
+    pub set: u64,
+    /// As set by us before that: what stands there after a crash, or a refusal, just before the write.
+    pub before: u64,
+}
+
+impl Held {
+    /// Whether a value of the file is one that we wrote.
+    #[must_use]
+    pub const fn is_ours(&self, value: u64) -> bool {
+        value == self.set || value == self.before
+    }
 }
 
 /// `oom_score_adj` of the processes of a workload. Only those that have one of these values are ever written.
@@ -229,16 +248,29 @@ impl Ledger {
         self.map.slots()[slot.0].flags.fetch_and(!flags.bits(), Release);
     }
 
-    /// Notes `memory.high` as found (once) and as it is about to be set; `u64::MAX` = max.
-    pub fn note_high(&self, slot: SlotId, found: u64, set: u64) {
+    /// Notes `memory.high` as it stands and as it is about to be set; `u64::MAX` = max. Call it before the write, and not
+    /// where somebody else has overwritten ours since: then [`Self::lower`] the flag first, and theirs is what was found.
+    pub fn note_high(&self, slot: SlotId, stands: u64, set: u64) {
         let slot = &self.map.slots()[slot.0];
-        note(slot, Flags::HIGH, (&slot.high_found, found), (&slot.high_set, set));
+        note(slot, Flags::HIGH, &slot.high, stands, set);
     }
 
-    /// Notes `memory.low` as found (once) and as it is about to be set; `u64::MAX` = max.
-    pub fn note_low(&self, slot: SlotId, found: u64, set: u64) {
+    /// The same for `memory.low`.
+    pub fn note_low(&self, slot: SlotId, stands: u64, set: u64) {
         let slot = &self.map.slots()[slot.0];
-        note(slot, Flags::LOW, (&slot.low_found, found), (&slot.low_set, set));
+        note(slot, Flags::LOW, &slot.low, stands, set);
+    }
+
+    /// `memory.high`, where it is ours. Without allocation.
+    #[must_use]
+    pub fn high(&self, slot: SlotId) -> Option<Held> {
+        self.flags(slot).contains(Flags::HIGH).then(|| held(&self.map.slots()[slot.0].high))
+    }
+
+    /// `memory.low`, where it is ours. Without allocation.
+    #[must_use]
+    pub fn low(&self, slot: SlotId) -> Option<Held> {
+        self.flags(slot).contains(Flags::LOW).then(|| held(&self.map.slots()[slot.0].low))
     }
 
     /// Notes the `oom_score_adj` of its processes as it is about to be set. Call it before the first of them is written.
@@ -264,8 +296,8 @@ impl Ledger {
             slot: id,
             id: WorkloadId { path: path.into(), inode },
             flags: self.flags(id),
-            high: (slot.high_found.load(Relaxed), slot.high_set.load(Relaxed)),
-            low: (slot.low_found.load(Relaxed), slot.low_set.load(Relaxed)),
+            high: held(&slot.high),
+            low: held(&slot.low),
             scores: Scores::unpack(slot.scores.load(Relaxed)),
         })
     }
@@ -276,15 +308,25 @@ impl Ledger {
     }
 }
 
-type Cell<'a> = (&'a std::sync::atomic::AtomicU64, u64);
-
-/// The value found is kept from the first time, since later ones would be our own.
-fn note(slot: &Slot, flag: Flags, found: Cell<'_>, set: Cell<'_>) {
+/// What stands there is what was found the first time, and later our own. At every instant with the flag up, what the file
+/// holds is `set` or `before`.
+fn note(slot: &Slot, flag: Flags, cells: &HeldCells, stands: u64, set: u64) {
     if slot.flags.load(Acquire) & flag.bits() == 0 {
-        found.0.store(found.1, Relaxed);
+        cells.found.store(stands, Relaxed);
+        cells.before.store(set, Release);
+    } else {
+        cells.before.store(stands, Release);
     }
-    set.0.store(set.1, Relaxed);
+    cells.set.store(set, Release);
     slot.flags.fetch_or(flag.bits(), Release);
+}
+
+fn held(cells: &HeldCells) -> Held {
+    Held {
+        found: cells.found.load(Relaxed),
+        set: cells.set.load(Acquire),
+        before: cells.before.load(Acquire),
+    }
 }
 
 fn lock(run_dir: &Path) -> Result<fs::File, LedgerError> {
@@ -329,9 +371,23 @@ mod tests {
         assert_eq!(entry.scores, scores);
         ledger.lower(slot, Flags::OOM_SCORE);
         let entry = ledger.entry(entry.slot).unwrap();
-        assert_eq!((entry.high, entry.flags), ((u64::MAX, 8192), Flags::FROZEN | Flags::HIGH));
+        let high = Held { found: u64::MAX, set: 8192, before: 4096 };
+        assert_eq!((entry.high, entry.flags), (high, Flags::FROZEN | Flags::HIGH));
         ledger.lower(slot, Flags::FROZEN | Flags::HIGH);
         assert_eq!(ledger.entries().count(), 0);
+    }
+
+    #[test]
+    fn a_value_of_somebody_else_s_is_what_was_found_from_then_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::own(dir.path(), "/sys/fs/cgroup").unwrap();
+        let slot = ledger.claim(&id("models/chat", 7)).unwrap();
+        ledger.note_high(slot, u64::MAX, 4096);
+        assert!(!ledger.high(slot).unwrap().is_ours(12_288));
+        ledger.lower(slot, Flags::HIGH);
+        assert_eq!(ledger.high(slot), None);
+        ledger.note_high(slot, 12_288, 8192);
+        assert_eq!(ledger.high(slot), Some(Held { found: 12_288, set: 8192, before: 8192 }));
     }
 
     #[test]

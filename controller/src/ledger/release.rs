@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-use super::{Entry, Flags, Ledger, Scores};
+use super::{Entry, Flags, Held, Ledger, Scores};
 
 /// What a release did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -99,18 +99,18 @@ fn release_entry(ledger: &Ledger, root: &Path, entry: &Entry, released: &mut Rel
 fn put_back(
     dir: &Path,
     file: &str,
-    (found, set): (u64, u64),
+    held: Held,
     limits: &mut Vec<String>,
     foreign: &mut Vec<String>,
 ) -> io::Result<()> {
     let path = dir.join(file);
     let now = fs::read_to_string(&path)?;
     let name = path.display().to_string();
-    if limit_of(now.trim()) != Some(set) {
+    if !limit_of(now.trim()).is_some_and(|now| held.is_ours(now)) {
         foreign.push(name);
         return Ok(());
     }
-    let value = if found == u64::MAX { "max".to_owned() } else { found.to_string() };
+    let value = if held.found == u64::MAX { "max".to_owned() } else { held.found.to_string() };
     fs::write(&path, value)?;
     limits.push(name);
     Ok(())
@@ -252,6 +252,17 @@ mod tests {
         let released = release(&ledger);
         assert_eq!(fs::read_to_string(group.join("memory.high")).unwrap(), "8192\n");
         assert_eq!(released.foreign.len(), 1);
+    }
+
+    /// A crash between the note and the write, which would have set 4096.
+    #[test]
+    fn what_was_about_to_be_overwritten_is_put_back_too() {
+        let (_dir, ledger, group) = world();
+        let slot = claim(&ledger, &group);
+        ledger.note_high(slot, u64::MAX, 8192);
+        ledger.note_high(slot, 8192, 4096);
+        assert_eq!(release(&ledger).foreign, Vec::<String>::new());
+        assert_eq!(fs::read_to_string(group.join("memory.high")).unwrap(), "max");
     }
 
     #[test]

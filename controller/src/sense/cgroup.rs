@@ -245,6 +245,30 @@ impl Cgroup {
         }
     }
 
+    /// What `cgroup.freeze` asks for; whether it has taken effect is seen by [`Self::state`].
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn is_to_freeze(&self) -> Result<bool, FileError> {
+        self.freeze.read(parse::number).map(|freeze| freeze != 0)
+    }
+
+    /// `memory.min`, opened for this one reading.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn min(&self) -> Result<Limit, FileError> {
+        File::open(&self.dir, "memory.min", OFlags::RDONLY).read(parse::limit)
+    }
+
+    /// `memory.oom.group`, opened for this one reading.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn oom_group(&self) -> Result<bool, FileError> {
+        File::open(&self.dir, "memory.oom.group", OFlags::RDONLY).read(parse::number).map(|group| group != 0)
+    }
+
     /// Writes `cgroup.freeze`; whether it took effect is seen by [`Self::state`].
     ///
     /// # Errors

@@ -154,17 +154,12 @@ fn a_throttle_is_set_by_a_worker_and_written_down() {
     let group = Group::new("t-high");
     let _child = group.idle_on(64);
     let bench = Bench::new(&group);
-    let job = Job::High {
-        cgroup: Arc::clone(&bench.cgroup),
-        limit: Bytes::mib(40),
-        found: Limit::Max,
-        slot: bench.slot,
-    };
+    let job = Job::High { cgroup: Arc::clone(&bench.cgroup), limit: Bytes::mib(40), slot: bench.slot };
     assert!(bench.workers.submit(job));
     let ended = bench.end_of(Act::High(Limit::Max).name());
     let entry = bench.ledger.entry(bench.slot).unwrap();
-    assert_eq!(group.number("memory.high"), entry.high.1, "the ledger knows what stands in the file");
-    assert_eq!(entry.high.0, u64::MAX, "and what stood there before");
+    assert_eq!(group.number("memory.high"), entry.high.set, "the ledger knows what stands in the file");
+    assert_eq!(entry.high.found, u64::MAX, "and what stood there before");
     if has_swap() {
         assert_eq!(ended.end, End::Done);
         assert!(group.number("memory.current") <= 41 << 20);
@@ -185,7 +180,7 @@ fn a_limit_does_not_follow_a_workload_that_overran_it() {
     let bench = Bench::new(&group);
     let set = |mib| {
         let (cgroup, limit) = (Arc::clone(&bench.cgroup), Bytes::mib(mib));
-        assert!(bench.workers.submit(Job::High { cgroup, limit, found: Limit::Max, slot: bench.slot }));
+        assert!(bench.workers.submit(Job::High { cgroup, limit, slot: bench.slot }));
         (bench.end_of(Act::High(Limit::Max).name()).end, group.number("memory.high") >> 20)
     };
     assert_eq!(set(80), (End::Done, 80));

@@ -34,6 +34,13 @@ impl Operation {
     }
 }
 
+/// Who asked for a freeze.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    Plan,
+    Gate,
+}
+
 /// What beginning an action led to.
 pub(super) enum Begun {
     /// It waits for its effect.
@@ -54,9 +61,20 @@ fn over(act: Act, cgroup: &Cgroup, end: End) -> Begun {
     })
 }
 
-/// Begins to freeze. The ledger knows before the kernel does.
-pub(super) fn freeze(watched: &Watched, ledger: &Ledger, look: Look, hand_over: bool) -> Begun {
+/// Begins to freeze. The ledger knows before the kernel does. What somebody else has frozen before us is his to thaw, so it is
+/// not written down; what he has thawed since we froze it is not frozen again by the plan before he is heard of.
+pub(super) fn freeze(watched: &Watched, ledger: &Ledger, look: Look, why: Why) -> Begun {
     let cgroup = &watched.cgroup;
+    let flags = ledger.flags(watched.slot);
+    let hand_over = flags.contains(Flags::STOPPED);
+    match (flags.contains(Flags::FROZEN), cgroup.is_to_freeze()) {
+        (true, Ok(false)) if why == Why::Plan => {
+            ledger.lower(watched.slot, Flags::FROZEN);
+            return over(Act::Freeze, cgroup, End::Foreign);
+        }
+        (false, Ok(true)) => return Begun::Waits(operation(Act::Freeze, cgroup, look, hand_over)),
+        _ => {}
+    }
     ledger.raise(watched.slot, Flags::FROZEN);
     if let Err(error) = cgroup.freeze() {
         ledger.lower(watched.slot, Flags::FROZEN);
@@ -81,14 +99,14 @@ fn held(cgroup: &Cgroup, act: Act) -> Option<Bytes> {
 pub(super) fn thaw(watched: &Watched, ledger: &Ledger) -> Ended {
     let begun = now();
     let cgroup = &watched.cgroup;
-    let end = match cgroup.thaw() {
-        Ok(()) => End::Done,
-        Err(error) => end_of(&error),
-    };
+    let flags = ledger.flags(watched.slot);
+    // One that was frozen before us stays so.
+    let thawed = if flags.contains(Flags::FROZEN) { cgroup.thaw() } else { Ok(()) };
+    let end = thawed.map_or_else(|error| end_of(&error), |()| End::Done);
     if matches!(end, End::Done | End::Gone) {
         ledger.lower(watched.slot, Flags::FROZEN);
     }
-    if ledger.flags(watched.slot).contains(Flags::STOPPED) {
+    if flags.contains(Flags::STOPPED) {
         resume(cgroup);
     }
     Ended { inode: cgroup.id.inode, act: Act::Thaw, end, begun, took: now().since(begun), freed: None }

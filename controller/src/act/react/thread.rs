@@ -13,13 +13,13 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventFlags};
 
-use super::operation::{self, Begun, REAPED};
+use super::operation::{self, Begun, REAPED, Why};
 use super::watched::{Source, Table, Watched};
 use super::{Look, Order, StandingTarget};
 use crate::act::mail::{End, Ended, Mail, Message};
 use crate::act::ring;
 use crate::act::worker::Job;
-use crate::ledger::{Flags, Ledger};
+use crate::ledger::Ledger;
 use crate::sense::clock::now;
 use crate::sense::probes::Ring;
 
@@ -174,8 +174,7 @@ impl Reactor {
         if watched.operation.is_some() {
             return;
         }
-        let stopped = ledger.flags(watched.slot).contains(Flags::STOPPED);
-        match operation::freeze(watched, &ledger, look, stopped) {
+        match operation::freeze(watched, &ledger, look, why) {
             Begun::Waits(operation) => watched.operation = Some(operation),
             Begun::Over(ended) => self.mail.post(Message::Ended(ended)),
         }
@@ -248,13 +247,6 @@ impl Reactor {
 enum Flow {
     Go,
     Stop,
-}
-
-/// Who asked for a freeze.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Plan,
-    Gate,
 }
 
 /// `MemAvailable` without allocation.
