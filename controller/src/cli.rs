@@ -368,6 +368,8 @@ pub(crate) enum Command {
         run_dir: PathBuf,
         #[arg(long)]
         controller: u32,
+        #[arg(long)]
+        home: Option<PathBuf>,
     },
     /// Print the documented default configuration, check one, or say what results from one
     #[command(subcommand, after_help = CONFIG_EXAMPLES)]

@@ -13,7 +13,7 @@ use plimsoll::check::{self, HostPaths};
 use plimsoll::exec::{Exec, Needs};
 use plimsoll::sense::gpu::Places;
 use plimsoll::simulate::{self, Simulation};
-use plimsoll::{config, exec, run, sense};
+use plimsoll::{config, exec, place, run, sense};
 use plimsoll_model::fleet::{self, Fleet, Policy};
 use plimsoll_policy::concession::Level;
 use plimsoll_policy::config::ways::{Means, Recipients, Signal, Signals};
@@ -144,6 +144,7 @@ fn simulation(arguments: &SimulateArgs) -> Result<Simulation> {
 pub(crate) fn check(json: bool, file: &ConfigFile) -> Result<()> {
     let config = load(file)?;
     let paths = HostPaths { cgroup: config.daemon.cgroup_root.clone().into(), ..HostPaths::default() };
+    place::settle(&paths.cgroup);
     let host = check::probe(&paths).with(check::gpus(&Places::of(&config)));
     let host = host.with(check::pod(&paths, Path::new(check::SERVICE_ACCOUNT), &config, environment));
     let host = host.with(check::api(&config));

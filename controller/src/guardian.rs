@@ -4,30 +4,112 @@
 //! somebody else must be there to undo it. The guardian sleeps on the controller's pidfd; once the controller is
 //! dead and did not say goodbye, it releases everything that the ledger lists. It needs nothing from the controller
 //! but the ledger, which is shared memory.
+//!
+//! A container runtime kills everything in the container's cgroup, so in a pod it lives in a cgroup of its own beside those of the
+//! models. It keeps the container's mounts until it ends, which is a second after the controller.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use plimsoll_policy::config::Daemon;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::act::protect::lock_memory;
-use crate::ledger::release::{Released, continue_stopped, release};
+use crate::ledger::release::{Released, continue_stopped, pids, release};
 use crate::ledger::{Flags, Ledger, LedgerError};
+use crate::place::is_in_a_pod;
 
 /// How often it looks for a controller that was killed but can't die, since one of its threads sits in the kernel.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// The kernel detaches the gate a moment after the controller's death: what it stopped in between is continued too.
 const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
 
-/// Starts a guardian for this process.
-///
-/// # Errors
-/// When the program can't be started again.
-pub fn start(run_dir: &Path) -> io::Result<Child> {
+/// The guardian of this process.
+#[derive(Debug)]
+pub struct Guardian {
+    child: Child,
+    home: Option<PathBuf>,
+}
+
+/// The cgroup that a guardian of a controller in the cgroup `own` lives in; `None` where it may stay with the controller: a service
+/// manager tells main process and others apart, and waits for both.
+#[must_use]
+pub fn home(daemon: &Daemon, own: &str) -> Option<PathBuf> {
+    let beside = Path::new(&daemon.models).parent().unwrap_or(Path::new(""));
+    is_in_a_pod(own).then(|| Path::new(&daemon.cgroup_root).join(beside).join("guardian"))
+}
+
+impl Guardian {
+    /// Starts one, in a cgroup of its own where `home` names one. Where that can't be had it says so and stays here.
+    ///
+    /// # Errors
+    /// When the program can't be started again.
+    pub fn start(run_dir: &Path, home: Option<&Path>) -> io::Result<Self> {
+        let door = home.and_then(|home| {
+            let opened = fs::create_dir_all(home)
+                .and_then(|()| File::options().write(true).open(home.join("cgroup.procs")));
+            opened.map_err(|error| no_home(home, &error.to_string())).ok()
+        });
+        let home = home.filter(|_| door.is_some()).map(Path::to_owned);
+        let child = spawn(run_dir, home.as_deref(), door)?;
+        if let Some(home) = &home
+            && !pids(home).contains(&child.id().cast_signed())
+        {
+            no_home(home, "the kernel did not let it in");
+        }
+        Ok(Self { child, home })
+    }
+
+    /// Another one in its place.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn another(&self, run_dir: &Path) -> io::Result<Self> {
+        Self::start(run_dir, self.home.as_deref())
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, where it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends it, since there is nothing left to undo. It would see our end and go by itself; this way no process and no cgroup
+    /// is left when we are gone.
+    pub fn dismiss(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(home) = &self.home {
+            remove(home);
+        }
+    }
+}
+
+fn no_home(home: &Path, error: &str) {
+    tracing::warn!(home = %home.display(), error, "the guardian stays in this container and dies with it: `plimsoll check` says what is missing");
+}
+
+/// The cgroup, and the one that it is in where nobody else has one there.
+fn remove(home: &Path) {
+    if fs::remove_dir(home).is_ok()
+        && let Some(parent) = home.parent()
+    {
+        // With anything in it, the kernel keeps it.
+        let _ = fs::remove_dir(parent);
+    }
+}
+
+/// `door` is the open `cgroup.procs` of its home.
+fn spawn(run_dir: &Path, home: Option<&Path>, door: Option<File>) -> io::Result<Child> {
     use std::os::unix::process::CommandExt;
     let mut command = Command::new("/proc/self/exe");
     command
@@ -37,10 +119,21 @@ pub fn start(run_dir: &Path) -> io::Result<Child> {
         .arg(run_dir)
         .arg("--controller")
         .arg(std::process::id().to_string())
-        .stdin(Stdio::null());
-    // SAFETY: setsid is async-signal-safe and allocates nothing. A session of its own keeps a Ctrl-C or a hang-up of
-    // the controller's terminal away from it.
-    unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    if let Some(home) = home {
+        command.arg("--home").arg(home);
+    }
+    let enter = move || {
+        if let Some(door) = &door {
+            // Refused, it stays where it is: seen by who started it.
+            let _ = rustix::io::write(door, b"0");
+        }
+        // A session of its own keeps a Ctrl-C or a hang-up of the controller's terminal away from it.
+        Ok(rustix::process::setsid().map(drop)?)
+    };
+    // SAFETY: write and setsid are async-signal-safe, and nothing here allocates.
+    unsafe { command.pre_exec(enter) };
     command.spawn()
 }
 
@@ -68,8 +161,10 @@ pub enum GuardianError {
 ///
 /// # Errors
 /// [`GuardianError`] where it can't begin. Once it watches, nothing ends it but the controller's end.
-pub fn main(run_dir: &Path, controller: u32) -> Result<(), GuardianError> {
+pub fn main(run_dir: &Path, controller: u32, home: Option<&Path>) -> Result<(), GuardianError> {
     ignore_signals();
+    // The directory that the container was started in may be a mount of its own.
+    let _ = std::env::set_current_dir("/");
     // Without locked memory it still works, later.
     let _ = lock_memory();
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
@@ -79,6 +174,12 @@ pub fn main(run_dir: &Path, controller: u32) -> Result<(), GuardianError> {
     if ledger.controller() == controller {
         let released = release_twice(&ledger, controller);
         tracing::warn!(controller, ?released, "controller died, released what it had set");
+    }
+    if let Some(home) = home {
+        // Nobody is left to remove it, and a cgroup with a process in it can't be: its last moment is in the root.
+        if fs::write(ledger.cgroup_root().join("cgroup.procs"), "0").is_ok() {
+            remove(home);
+        }
     }
     Ok(())
 }
@@ -138,6 +239,16 @@ fn ignore_signals() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_a_pod_it_has_a_cgroup_beside_the_models() {
+        let daemon = Daemon::default();
+        let there = home(&daemon, "kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope");
+        assert_eq!(there, Some("/sys/fs/cgroup/plimsoll.slice/guardian".into()));
+        assert_eq!(home(&daemon, "system.slice/plimsoll.service"), None);
+        let alone = Daemon { models: "models".into(), ..daemon };
+        assert_eq!(home(&alone, "kubepods/pod1/2"), Some("/sys/fs/cgroup/guardian".into()));
+    }
 
     #[test]
     fn a_dead_controller_is_seen_at_once_and_a_living_one_is_not_a_zombie() {

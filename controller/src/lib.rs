@@ -12,6 +12,7 @@ pub mod incident;
 pub mod kubernetes;
 pub mod ledger;
 pub mod memory;
+pub mod place;
 pub mod report;
 pub mod run;
 pub mod sense;

@@ -41,7 +41,9 @@ fn obey(command: Command) -> anyhow::Result<()> {
         Command::Replay(replay) => command::incident::replay(replay),
         Command::Explain { id, journal, json } => command::incident::explain(id, journal, json),
         Command::Events { journal, last, json } => command::incident::events(journal, last, json),
-        Command::Guardian { run_dir, controller } => Ok(guardian::main(&run_dir, controller)?),
+        Command::Guardian { run_dir, controller, home } => {
+            Ok(guardian::main(&run_dir, controller, home.as_deref())?)
+        }
         Command::Check { json, file } => command::check(json, &file),
         Command::Status { workload, json, url, file } => {
             command::operator::status(workload.as_deref(), json, url.as_deref(), &file)

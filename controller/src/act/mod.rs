@@ -18,17 +18,17 @@ use std::sync::Arc;
 use plimsoll_policy::config::Ladder;
 use plimsoll_policy::plan::{Act, ActResult, Outcome, Plan, Wanted};
 use plimsoll_policy::sample::{Sample, Workload, WorkloadId};
-use plimsoll_policy::units::{Bytes, Limit, Monotonic, Share, Span};
+use plimsoll_policy::units::{Bytes, Monotonic, Share};
 
 use self::ancestors::Ancestors;
 use self::mail::{End, Ended};
 use self::others::{File, Foreign, How, Others};
 use self::patience::Patience;
 use self::react::{Look, Order, Reaction};
-use self::worker::{Job, Workers, page_floor, raw};
+use self::worker::{Job, Workers};
 use crate::ledger::release::continue_stopped;
-use crate::ledger::{Flags, Held, Ledger, SlotId};
-use crate::sense::cgroup::{Cgroup, FileError};
+use crate::ledger::{Flags, Ledger, SlotId};
+use crate::sense::cgroup::Cgroup;
 use crate::sense::clock::now;
 
 /// Carries plans out.
@@ -54,7 +54,7 @@ struct Hand {
     low: Patience,
     /// With others who thaw it.
     freeze: Patience,
-    /// What somebody else has set on it, of what is not in every sample.
+    /// What somebody else has set on it.
     foreign: Foreign,
     /// What of that has been said.
     said: Foreign,

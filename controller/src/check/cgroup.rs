@@ -25,6 +25,7 @@ pub(super) fn probe(paths: &HostPaths, kernel: Option<Release>) -> Vec<Capabilit
     let mut found = vec![layout, memory, delegated(root)];
     found.extend(Child::of(root).map(|child| files(&child)).unwrap_or_default());
     found.push(nonblocking(kernel));
+    found.extend(super::place::probe(paths));
     found
 }
 

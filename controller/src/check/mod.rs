@@ -6,6 +6,7 @@ mod cgroup;
 mod gpu;
 mod hooks;
 mod kernel;
+mod place;
 mod pod;
 mod process;
 mod table;

@@ -198,7 +198,7 @@ impl Pen {
 }
 
 fn line(n: u64, record: &Record) -> Line<'_> {
-    let Record { before, sample, assessment, plan, findings, took: _ } = record;
+    let Record { before, sample, assessment, plan, findings, others: _, took: _ } = record;
     Line {
         v: VERSION,
         n: Some(n),

@@ -36,6 +36,7 @@ pub use self::screen::render;
 use self::state::State;
 pub(crate) use self::state::result;
 use self::status::Status;
+use crate::act::others::Others;
 use crate::kubernetes::PodRef;
 
 /// How long the end waits for the journal to take what is left. A disk that hangs must not keep the machine from
@@ -55,6 +56,8 @@ pub struct Record {
     pub plan: Plan,
     /// What lint had to say.
     pub findings: Vec<Finding>,
+    /// What others do to the workloads, until the pass.
+    pub others: Arc<Others>,
     /// How long the pass took, from the beginning of the sample to the plan.
     pub took: Span,
 }

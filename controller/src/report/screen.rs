@@ -135,6 +135,9 @@ fn workloads(workloads: &[WorkloadStatus], out: &mut String) -> std::fmt::Result
         if let Some(it) = &workload.asking {
             asking(it, out)?;
         }
+        if !workload.foreign.is_empty() {
+            writeln!(out, "  set by somebody else: {}", workload.foreign.join(", "))?;
+        }
         if let Some(left) = workload.held_off_seconds {
             writeln!(out, "  not let go for another {}", duration(left))?;
         }

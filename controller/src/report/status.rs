@@ -107,6 +107,10 @@ pub struct WorkloadStatus {
     pub high_bytes: Option<u64>,
     /// memory.low, where there is one.
     pub low_bytes: Option<u64>,
+    /// What somebody else has set on it, and what is lived with: `no_swap`, `oom_group`, `memory_high`, `memory_low`,
+    /// `memory_min`, `frozen`.
+    #[serde(default)]
+    pub foreign: Vec<String>,
     /// Whether the kernel says that it is frozen.
     pub frozen: Option<bool>,
     /// Growth, where its memory can be read.
@@ -212,6 +216,11 @@ fn workloads(record: &Record, state: &State) -> Vec<WorkloadStatus> {
             pod: state.pods.get(id).cloned(),
             asking: AskingStatus::of(seen, wanted, state.totals.asking.last(id), record.sample.at),
             growth_bytes_per_second: seen.current.map(|_| growth),
+            foreign: record
+                .others
+                .set
+                .get(id)
+                .map_or_else(Vec::new, |set| set.words().map(Into::into).collect()),
             ..workload(seen, wanted, record.sample.at)
         }
     };
@@ -241,6 +250,7 @@ fn workload(seen: &Workload, wanted: &Wanted, now: Monotonic) -> WorkloadStatus 
         swap_bytes: seen.swap.map(|bytes| bytes.0),
         high_bytes: seen.high.and_then(finite),
         low_bytes: seen.low.and_then(finite),
+        foreign: Vec::new(),
         frozen: seen.frozen,
         growth_bytes_per_second: None,
     }

@@ -18,7 +18,7 @@ use crate::act::{Actor, protect};
 use crate::ask::{Asker, Told, Ways, watch};
 use crate::check::{self, Capability, Host, HostPaths};
 use crate::control::{self, Asked, Control, Counts, Listening, Sessions};
-use crate::guardian;
+use crate::guardian::{self, Guardian};
 use crate::kubernetes::find::Finder;
 use crate::kubernetes::{self, Bell};
 use crate::ledger::Ledger;
@@ -60,7 +60,9 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     }
     // From here on something may be set, so from here on somebody is there to undo it.
     ledger.set_controller(std::process::id());
-    let guardian = guardian::start(ledger.run_dir()).map_err(io_error("can't start the guardian"))?;
+    let home = guardian::home(&config.daemon, &own);
+    let guardian =
+        Guardian::start(ledger.run_dir(), home.as_deref()).map_err(io_error("can't start the guardian"))?;
     let (probes, ring) = load_probes();
     let (mail, inbox) = mail().map_err(io_error("can't make an eventfd"))?;
     let workers = Workers::start(&mail, &ledger).map_err(io_error("can't start the workers"))?;

@@ -8,7 +8,7 @@ mod supervisor;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::act::mail::Inbox;
 use crate::ask::{Told, Ways};
 use crate::control::Asked;
 use crate::ledger::LedgerError;
+use crate::place;
 use crate::sense::discover::Discovery;
 
 /// Why the daemon could not start, or had to end.
@@ -67,6 +68,7 @@ pub(crate) fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> RunError
 /// # Errors
 /// [`RunError`]; whatever was set by then is released.
 pub fn run(config: &Config) -> Result<(), RunError> {
+    place::settle(Path::new(&config.daemon.cgroup_root));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The pass runs on the main thread; this one serves HTTP.
         .worker_threads(1)

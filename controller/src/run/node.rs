@@ -1,7 +1,6 @@
 //! The daemon's one owner of state, and its pass: sense, assess, decide, lint, act, report.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::act::Actor;
 use crate::act::mail::{Inbox, Message};
 use crate::ask::{Asker, Told};
 use crate::control::{Asked, Herald};
-use crate::guardian;
+use crate::guardian::Guardian;
 use crate::kubernetes::PodRef;
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
@@ -45,7 +44,7 @@ pub(super) struct Node {
     asker: Asker,
     reporter: Reporter,
     ledger: Arc<Ledger>,
-    guardian: Child,
+    guardian: Guardian,
     psi: Option<PsiTrigger>,
     state: State,
     keeper: Option<Keeper>,
@@ -80,7 +79,7 @@ impl Node {
         asker: Asker,
         reporter: Reporter,
         ledger: Arc<Ledger>,
-        guardian: Child,
+        guardian: Guardian,
         psi: Option<PsiTrigger>,
     ) -> Self {
         Self {
@@ -252,9 +251,11 @@ impl Node {
         if self.actor.reaction().is_dead() {
             return Err(RunError::Thread("reaction"));
         }
-        if let Ok(Some(status)) = self.guardian.try_wait() {
+        if let Some(status) = self.guardian.ended() {
             tracing::error!(%status, "the guardian ended, starting another");
-            self.guardian = guardian::start(self.ledger.run_dir())
+            self.guardian = self
+                .guardian
+                .another(self.ledger.run_dir())
                 .map_err(super::io_error("can't start the guardian again"))?;
         }
         Ok(())
@@ -289,7 +290,8 @@ impl Node {
             workloads: sample.workloads.len(),
         };
         let took = now().since(begun);
-        self.reporter.pass(Record { before, sample, assessment, plan, findings, took });
+        let others = self.actor.others();
+        self.reporter.pass(Record { before, sample, assessment, plan, findings, others, took });
         self.show_stalls(begun);
         if let Some(keeper) = &mut self.keeper {
             keeper.pass(&self.state, begun);
@@ -405,9 +407,7 @@ impl Node {
             tracing::info!(?released, "released");
         }
         self.ledger.set_controller(0);
-        // It would see our end and go by itself; this way no process is left when we are gone.
-        let _ = self.guardian.kill();
-        let _ = self.guardian.wait();
+        self.guardian.dismiss();
         if let Some(keeper) = self.keeper {
             keeper.end(&self.state, now());
         }

@@ -15,6 +15,7 @@ use plimsoll_policy::sample::Spec;
 use crate::exec::xattrs;
 use crate::kubernetes::PodRef;
 use crate::ledger::release::subtree;
+use crate::place::cgroup_in;
 
 /// `exec` joins the cgroup that it made within milliseconds; on a machine that thrashes, within seconds.
 const DESERTED_AFTER: Duration = Duration::from_secs(10);
@@ -204,12 +205,6 @@ fn matches(process: &procfs::process::Process, command: &str, uid: Option<u32>) 
 #[must_use]
 pub fn cgroup_of(pid: i32) -> Option<String> {
     cgroup_in(Path::new("/proc"), u32::try_from(pid).ok()?)
-}
-
-/// The same, of a process that `proc` shows.
-pub(super) fn cgroup_in(proc: &Path, pid: u32) -> Option<String> {
-    let text = fs::read_to_string(proc.join(pid.to_string()).join("cgroup")).ok()?;
-    Some(text.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned())
 }
 
 fn uid_of(user: &str) -> Option<u32> {

@@ -4,6 +4,7 @@
 mod act;
 mod admission;
 mod ask;
+mod container;
 mod control;
 mod daemon;
 mod dry;
@@ -15,6 +16,7 @@ mod identity;
 mod lease;
 mod model_server;
 mod oom;
+mod others;
 mod planner;
 mod probes;
 mod replay;

@@ -123,7 +123,7 @@ fn a_dead_guardian_is_replaced() {
 }
 
 /// Living processes whose first argument is this.
-fn processes(name: &str) -> Vec<Pid> {
+pub(crate) fn processes(name: &str) -> Vec<Pid> {
     let pids =
         fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &i32| {

@@ -166,7 +166,8 @@ impl Daemon {
         Self::launch(command.env("LD_LIBRARY_PATH", libraries), tempfile::tempdir_in("/run").unwrap(), config)
     }
 
-    fn launch(command: &mut Command, dir: tempfile::TempDir, config: &str) -> Self {
+    /// As [`Self::start_in`], by this command.
+    pub(crate) fn launch(command: &mut Command, dir: tempfile::TempDir, config: &str) -> Self {
         let path = dir.path().display();
         let files = format!(
             "run_dir: \"{path}/run\", journal: \"{path}/journal.jsonl\", state: \"{path}/state.json\""

@@ -31,7 +31,7 @@ fn after(host: Host) -> Arc<Record> {
         plan: Plan::default(),
         findings: Vec::new(),
         took: Span::millis(1),
-        before: None,
+        ..Record::default()
     })
 }
 

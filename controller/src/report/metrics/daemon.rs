@@ -7,7 +7,7 @@ use plimsoll_policy::sample::Rung;
 use prometheus_client::metrics::MetricType::{Counter, Gauge, Histogram, Info};
 
 use super::{Family, Samples};
-use crate::report::state::{State, result};
+use crate::report::state::State;
 
 /// The rungs that can be dry.
 const RUNGS: [Rung; 5] = [Rung::Trim, Rung::Throttle, Rung::Offload, Rung::Freeze, Rung::Kill];
@@ -109,13 +109,13 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "plimsoll_foreign_writes",
-        help: "Times that somebody else had written a value that was ours. On a rise: find who else manages this cgroup.",
+        help: "Times that somebody else wrote over a value of ours. On a steady rise: find who else manages these cgroups.",
         kind: Counter,
         samples: |state, out| {
-            let foreign = |((_, how), count): (&(&str, &str), &u64)| {
-                (*how == result(&ActResult::Foreign)).then_some(*count)
-            };
-            out.counter(&[], state.totals.actions.iter().filter_map(foreign).sum())
+            let Some((_, record)) = &state.last else { return Ok(()) };
+            record.others.writes.iter().try_for_each(|((file, how), count)| {
+                out.counter(&[("file", file.name()), ("how", how.name())], *count)
+            })
         },
     },
     Family {

@@ -7,6 +7,7 @@ use plimsoll_policy::sample::{Gap, Probes, Rung, Sample, Spec, Workload, Workloa
 use plimsoll_policy::units::{Bytes, Monotonic, Share, Span};
 
 use super::*;
+use crate::act::others::{File, Foreign, How, Others};
 use crate::check::Capability;
 use crate::report::{About, Record};
 
@@ -51,7 +52,11 @@ fn record(at: u64) -> Record {
         },
         findings: Vec::new(),
         took: Span::millis(1),
-        before: None,
+        others: Arc::new(Others {
+            writes: [((File::High, How::Reset), 2)].into(),
+            set: [(id(), Foreign::NO_SWAP)].into(),
+        }),
+        ..Record::default()
     }
 }
 
@@ -77,6 +82,8 @@ fn a_pass_is_seen() {
     check("plimsoll_actions_total{act=\"reclaim\",result=\"partial\"} 1");
     check("plimsoll_freed_bytes_total{act=\"reclaim\"} 41943040");
     check("plimsoll_gaps_total{what=\"memory.stat\"} 2");
+    check("plimsoll_foreign_writes_total{file=\"memory.high\",how=\"reset\"} 2");
+    check("plimsoll_workload_foreign{workload=\"batch\",what=\"no_swap\"} 1");
     check("plimsoll_passes_total 2");
     check("plimsoll_reaction_seconds_bucket{le=\"0.001\"} 1");
     check("plimsoll_capability{capability=\"psi\"} 1");

@@ -71,6 +71,12 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "plimsoll_workload_foreign",
+        help: "1 for what somebody else has set on the workload, and what we live with: no_swap leaves its anon unreclaimable.",
+        kind: Gauge,
+        samples: foreign,
+    },
+    Family {
         name: "plimsoll_workload_reclaims",
         help: "Reclaims counted by eBPF: direct = its tasks entered global reclaim, memcg = its own memory was reclaimed.",
         kind: Counter,
@@ -141,6 +147,15 @@ fn probes(
     each(state, out, |out, of, seen, _| {
         seen.probes.as_ref().map_or(Ok(()), |counted| samples(out, of, counted))
     })
+}
+
+fn foreign(state: &State, out: &mut Samples<'_>) -> fmt::Result {
+    let Some((_, record)) = &state.last else { return Ok(()) };
+    for (id, set) in &record.others.set {
+        let Some(seen) = record.sample.workloads.get(id) else { continue };
+        set.words().try_for_each(|what| out.whole(&[("workload", &seen.spec.name), ("what", what)], 1))?;
+    }
+    Ok(())
 }
 
 fn stalls(state: &State, out: &mut Samples<'_>) -> fmt::Result {

@@ -27,6 +27,7 @@ fn workload(name: &str, priority: i32, rung: Rung) -> WorkloadStatus {
         swap_bytes: Some(0),
         high_bytes: None,
         low_bytes: None,
+        foreign: Vec::new(),
         frozen: Some(rung == Rung::Freeze),
         growth_bytes_per_second: None,
     }

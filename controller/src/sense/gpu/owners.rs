@@ -9,7 +9,7 @@ use plimsoll_policy::gpu::GpuId;
 use plimsoll_policy::units::Bytes;
 
 use super::{Held, Places};
-use crate::sense::discover::cgroup_in;
+use crate::place::cgroup_in;
 
 /// What the processes of each cgroup hold, by inode, and how many processes there are that can't be found.
 pub(super) fn by_cgroup(places: &Places, processes: &BTreeMap<u32, Held>) -> (BTreeMap<u64, Held>, usize) {
