@@ -1,4 +1,5 @@
 //! `cargo xtask node`: a Kubernetes node in the virtual machine, with systemd, containerd and runc.
+mod image;
 mod machine;
 
 use std::process::ExitCode;

@@ -82,7 +82,7 @@ pub(crate) fn has(program: &str) -> bool {
     find(program).is_some()
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = path_with_sbin();
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_program(file))
 }
