@@ -68,7 +68,12 @@ fn inside(path: &Path) -> String {
     path.to_string_lossy().trim_start_matches('/').to_owned()
 }
 
-fn add<W: std::io::Write>(archive: &mut tar::Builder<W>, place: &str, mode: u32, content: &[u8]) -> Result<()> {
+fn add<W: std::io::Write>(
+    archive: &mut tar::Builder<W>,
+    place: &str,
+    mode: u32,
+    content: &[u8],
+) -> Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
     header.set_mode(mode);

@@ -43,6 +43,9 @@ fn add_programs(boot: &mut Boot, dir: &Path) -> Result<()> {
     let images = dir.join("pods.tar");
     image::write(&program("plimsoll-workload")?, dir, &images)?;
     boot.add_file(images, "/data/images/pods.tar");
+    let ours = dir.join("plimsoll.tar");
+    crate::image::image(crate::image::Profile::Vm, crate::image::NAME, Some(&ours))?;
+    boot.add_file(ours, "/data/images/plimsoll.tar");
     boot.add_file(setup::kubernetes()?.join("kubelet"), "/data/kubelet");
     Ok(())
 }

@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::kernel_tests::{self, Selection};
 use crate::tally::Tally;
-use crate::{build, demo, setup};
+use crate::{build, demo, node, setup};
 use steps::Steps;
 
 /// How much to test.
@@ -66,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         steps.step("model server", || kernel_tests::run(&Selection::model_server()));
         steps.step("engines", host::engines);
         steps.step("cluster", host::cluster);
+        steps.step("kubernetes node", node::all);
         steps.step("fleet", fleet::run);
         steps.step("demo", play_demo);
     }

@@ -1,0 +1,80 @@
+//! Pods that the scheduler, the kubelet and the runtime bring up by themselves.
+use anyhow::{Context as _, Result};
+use plimsoll_cluster::Cluster;
+use serde_json::{Value, json};
+
+use crate::node::guest::until;
+use crate::node::image::WORKLOAD;
+
+/// Serves a model and answers probes over HTTP.
+const CHAT: &str = "mkdir -p /www && echo fine > /www/index.html && httpd -p 8080 -h /www && \
+                    plimsoll-workload weights --mib 32 /weights && exec plimsoll-workload model-server \
+                    --listen 0.0.0.0:8000 --weights /weights --kv-mib 150";
+
+/// Who matters most: probed all the time.
+pub(super) fn chat() -> Value {
+    let probe = json!({
+        "httpGet": { "path": "/index.html", "port": 8080 }, "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6,
+    });
+    let mut pod = pod("chat", &json!({ "plimsoll.dev/priority": "2000" }), CHAT);
+    pod["spec"]["containers"][0]["readinessProbe"] = probe.clone();
+    pod["spec"]["containers"][0]["livenessProbe"] = probe;
+    pod
+}
+
+/// Who matters least: grows when it is told to.
+pub(super) fn batch(mib: u32) -> Value {
+    let command = format!(
+        "exec plimsoll-workload batch-job --idle --from-mib 60 --to-mib {mib} --rate-mib 60 --grow-on-line < /trigger/go"
+    );
+    pod("batch", &json!({ "plimsoll.dev/priority": "-10" }), &command)
+}
+
+fn pod(name: &str, annotations: &Value, command: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": "default", "labels": { "app": name }, "annotations": annotations },
+        "spec": {
+            "terminationGracePeriodSeconds": 2,
+            "containers": [{
+                "name": "server", "image": WORKLOAD, "imagePullPolicy": "Never",
+                "command": ["/bin/sh", "-c", command],
+                "resources": { "requests": { "memory": "64Mi" } },
+                "volumeMounts": [{ "name": "trigger", "mountPath": "/trigger" }],
+            }],
+            "volumes": [{ "name": "trigger", "hostPath": { "path": format!("/run/pods/{name}") } }],
+        },
+    })
+}
+
+/// No pod with that label may be disturbed, or one at a time may.
+pub(super) fn budget(name: &str, min_available: u32) -> Value {
+    json!({
+        "apiVersion": "policy/v1beta1", "kind": "PodDisruptionBudget",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "minAvailable": min_available, "selector": { "matchLabels": { "app": name } } },
+    })
+}
+
+/// A pod as the API server has it; nothing once it is gone.
+pub(super) fn get(cluster: &Cluster, name: &str) -> Result<Option<Value>> {
+    let said = cluster.kubectl(&["get", "pod", name, "--ignore-not-found", "-o", "json"])?;
+    if said.trim().is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&said).map(Some).context("a pod")
+}
+
+/// Waits until it runs, and is ready if it can be.
+pub(super) fn ready(cluster: &Cluster, name: &str) -> Result<()> {
+    until(&format!("{name} is ready"), || {
+        let pod = get(cluster, name)?;
+        Ok(pod.is_some_and(|pod| pod["status"]["containerStatuses"][0]["ready"] == true))
+    })
+}
+
+/// How often its container was started again.
+pub(super) fn restarts(cluster: &Cluster, name: &str) -> Result<u64> {
+    let pod = get(cluster, name)?.with_context(|| format!("there is no pod {name}"))?;
+    pod["status"]["containerStatuses"][0]["restartCount"].as_u64().context("a pod without a status")
+}
