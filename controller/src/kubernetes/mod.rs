@@ -13,6 +13,7 @@ pub mod pods;
 mod processes;
 pub mod read;
 mod strangers;
+pub mod tell;
 pub mod tree;
 mod watch;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::check::Capability;
 use crate::control::Counts;
-use crate::kubernetes::Contact;
+use crate::kubernetes::{Contact, tell};
 use crate::sense::gpu::Xids;
 
 /// Facts about this daemon on this host.
@@ -20,4 +20,6 @@ pub struct About {
     pub control: Arc<Counts>,
     /// How it stands with the API server, on a node of a cluster.
     pub kubernetes: Option<Contact>,
+    /// What is counted of telling the API server; none where there is none to be told.
+    pub telling: Option<Arc<tell::Counts>>,
 }

@@ -20,6 +20,7 @@ use crate::check::{self, Capability, Host, HostPaths};
 use crate::control::{self, Asked, Control, Counts, Listening, Sessions};
 use crate::guardian::{self, Guardian};
 use crate::kubernetes::find::Finder;
+use crate::kubernetes::tell::{self, Evicted};
 use crate::kubernetes::{self, Bell};
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
@@ -40,6 +41,7 @@ pub(super) struct Parts {
     pub(super) asked: Receiver<Asked>,
     pub(super) ways: Ways,
     pub(super) told: Receiver<Told>,
+    pub(super) evicted: Receiver<Evicted>,
     pub(super) control: Option<Listening>,
     pub(super) listening: Option<watch::Listening>,
     pub(super) minimum: protect::OwnMinimum,
@@ -81,12 +83,14 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let hooks = probes.as_ref().map_or_else(Vec::new, |probes| check::hooks(probes.hooks()));
     let counts = Arc::new(Counts::default());
     let (kubernetes, bell) = start_kubernetes(config, &own)?.unzip();
+    let telling = kubernetes.as_ref().map(|_| Arc::new(tell::Counts::default()));
     let about = About {
         capabilities: host.with(hooks).capabilities().to_vec(),
         guardian: Some(guardian.id()),
         control: Arc::clone(&counts),
         xids: Some(xids),
         kubernetes: kubernetes.as_ref().map(|parts| parts.contact.clone()),
+        telling: telling.clone(),
     };
     let reporter = Reporter::start(config, about)?;
     let actor = Actor::new(Arc::clone(&ledger), reaction, workers);
@@ -98,6 +102,7 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
         let kept = Keeper::start(path.as_ref(), now()).map_err(io_error("can't start the memory thread"))?;
         node.remember(kept);
     }
+    let evicted = start_telling(config, &mut node, kubernetes.as_ref().zip(telling));
     // The first pass knows all workloads: what is up before the daemon is protected from its first moment.
     let mut finder = kubernetes.map(|parts| Finder::new(config, parts.pods));
     let first = look_around(config, &own, &mut finder);
@@ -115,7 +120,7 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let control = path.map(|path| control::listen(&path, shared)).transpose()?;
     let listening = listen_to_watchers(config, &ways);
     tracing::info!(workloads = node.workloads(), "watching");
-    Ok(Parts { node, inbox, discovered, asked, ways, told, control, listening, minimum, oom })
+    Ok(Parts { node, inbox, discovered, asked, ways, told, evicted, control, listening, minimum, oom })
 }
 
 /// Refuses a host on which nothing can be protected, and says once what is missing on another.
@@ -202,6 +207,19 @@ fn start_kubernetes(config: &Config, own: &str) -> Result<Option<(kubernetes::Pa
     }
     let started = kubernetes::start(config, own, &tokio::runtime::Handle::current());
     started.map(Some).map_err(io_error("can't start the thread that keeps the pods"))
+}
+
+/// Who tells the API server is handed to the pass; where there is no cluster nobody is ever evicted.
+fn start_telling(
+    config: &Config,
+    node: &mut Node,
+    to: Option<(&kubernetes::Parts, Arc<tell::Counts>)>,
+) -> Receiver<Evicted> {
+    let Some((parts, counts)) = to else { return channel(1).1 };
+    let (client, pods) = (parts.client.clone(), parts.pods.clone());
+    let (teller, evicted) = tell::start(config, client, &parts.node, pods, counts);
+    node.tells(teller);
+    evicted
 }
 
 fn look_around(config: &Config, own: &str, finder: &mut Option<Finder>) -> Discovery {

@@ -26,6 +26,7 @@ use self::supervisor::Supervisor;
 use crate::act::mail::Inbox;
 use crate::ask::{Told, Ways};
 use crate::control::Asked;
+use crate::kubernetes::tell::Evicted;
 use crate::ledger::LedgerError;
 use crate::place;
 use crate::sense::discover::Discovery;
@@ -76,15 +77,30 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .build()
         .map_err(io_error("can't start the runtime"))?;
     let result = runtime.block_on(async {
-        let Parts { mut node, inbox, discovered, asked, ways, told, control, listening, minimum, oom } =
-            build::build(config)?;
-        let result = watch(&mut node, &inbox, discovered, asked, (ways, told)).await;
+        let Parts {
+            mut node,
+            inbox,
+            discovered,
+            asked,
+            ways,
+            told,
+            evicted,
+            control,
+            listening,
+            minimum,
+            oom,
+        } = build::build(config)?;
+        let result = watch(&mut node, &inbox, discovered, asked, (ways, told), evicted).await;
         // No order is told after this, so what is released stays released.
         oom.lock().unwrap_or_else(PoisonError::into_inner).take();
         let herald = node.herald();
-        let asker = node.shut_down();
+        let (asker, teller) = node.shut_down();
         // Clients are asked over the control socket, so that ends last.
-        asker.farewell().await;
+        tokio::join!(asker.farewell(), async {
+            if let Some(teller) = teller {
+                teller.farewell().await;
+            }
+        });
         herald.stop();
         drop((control, listening));
         drop(minimum);
@@ -107,6 +123,7 @@ async fn watch(
     mut discovered: Receiver<Discovery>,
     mut asked: Receiver<Asked>,
     (ways, mut told): (Ways, Receiver<Told>),
+    mut evicted: Receiver<Evicted>,
 ) -> Result<(), RunError> {
     let mut stop = Stop::listen()?;
     let bell = listen(inbox).map_err(io_error("can't listen to the reaction thread"))?;
@@ -157,6 +174,10 @@ async fn watch(
                 if next > Instant::now() {
                     continue;
                 }
+            }
+            Some(evicted) = evicted.recv() => {
+                node.take_evicted(evicted);
+                trigger = Trigger::Outcome;
             }
             () = ways.changed() => {
                 node.take_ways();

@@ -23,6 +23,7 @@ use crate::ask::{Asker, Told};
 use crate::control::{Asked, Herald};
 use crate::guardian::Guardian;
 use crate::kubernetes::PodRef;
+use crate::kubernetes::tell::{Evicted, Teller};
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
 use crate::memory::Keeper;
@@ -42,6 +43,8 @@ pub(super) struct Node {
     gate: Gatekeeper,
     actor: Actor,
     asker: Asker,
+    /// On a node of a cluster.
+    teller: Option<Teller>,
     reporter: Reporter,
     ledger: Arc<Ledger>,
     guardian: Guardian,
@@ -89,6 +92,7 @@ impl Node {
             gate: Gatekeeper::default(),
             actor,
             asker,
+            teller: None,
             reporter,
             ledger,
             guardian,
@@ -116,6 +120,11 @@ impl Node {
     pub(super) fn remember(&mut self, (keeper, state): (Keeper, State)) {
         self.state = state;
         self.keeper = Some(keeper);
+    }
+
+    /// Tells the API server from now on.
+    pub(super) fn tells(&mut self, teller: Teller) {
+        self.teller = Some(teller);
     }
 
     /// Who tells clients how it stands.
@@ -168,6 +177,9 @@ impl Node {
         let specs = self.senses.tracked().iter().map(|(id, tracked)| (id, &tracked.spec));
         self.herald.workloads(specs, self.config.protect_priority);
         self.asker.refresh();
+        if let Some(teller) = &mut self.teller {
+            teller.take_workloads(&discovery.found);
+        }
         !change.came.is_empty() || !change.went.is_empty()
     }
 
@@ -236,6 +248,13 @@ impl Node {
         self.asker.take(told)
     }
 
+    /// Takes the end of an eviction into the next sample.
+    pub(super) fn take_evicted(&mut self, evicted: Evicted) {
+        if let Some(teller) = &mut self.teller {
+            self.news.outcomes.extend(teller.take_evicted(evicted));
+        }
+    }
+
     /// Who can be asked has changed.
     pub(super) fn take_ways(&mut self) {
         self.asker.refresh();
@@ -282,6 +301,9 @@ impl Node {
         }
         self.news.outcomes = self.actor.apply(&plan, &sample, assessment.deficit, &self.config.ladder);
         self.asker.apply(&plan, &sample, &assessment);
+        if let Some(teller) = &mut self.teller {
+            teller.pass(&sample, &assessment, &plan);
+        }
         let passed = Passed {
             at: begun,
             next: plan.next.into(),
@@ -395,8 +417,8 @@ impl Node {
         }
     }
 
-    /// Releases everything, then lets the guardian go. What was asked of workloads is left to take back.
-    pub(super) fn shut_down(mut self) -> Asker {
+    /// Releases everything, then lets the guardian go. What was asked of workloads is left to take back, and the API server to tell.
+    pub(super) fn shut_down(mut self) -> (Asker, Option<Teller>) {
         if let Some(probes) = &mut self.probes {
             self.gate.hold(&Gate::default(), probes, &self.senses, &mut self.actor);
         }
@@ -412,7 +434,7 @@ impl Node {
             keeper.end(&self.state, now());
         }
         self.reporter.drain();
-        self.asker
+        (self.asker, self.teller)
     }
 }
 

@@ -8,6 +8,7 @@ mod daemon;
 mod gpus;
 mod host;
 mod pods;
+mod telling;
 mod workloads;
 
 use std::collections::HashMap;
@@ -36,7 +37,7 @@ struct Family {
 }
 
 /// All metrics, in the order of the page.
-const ALL: [&[Family]; 8] = [
+const ALL: [&[Family]; 9] = [
     host::FAMILIES,
     gpus::FAMILIES,
     workloads::FAMILIES,
@@ -44,6 +45,7 @@ const ALL: [&[Family]; 8] = [
     admission::FAMILIES,
     asking::FAMILIES,
     control::FAMILIES,
+    telling::FAMILIES,
     daemon::FAMILIES,
 ];
 
