@@ -6,7 +6,7 @@ use kube::{Client, Config};
 use plimsoll_cluster::{Cluster, NO_KUBELETS, Options, Place, User};
 
 /// The client of a user.
-async fn client(cluster: &Cluster, user: &User) -> Client {
+pub(super) async fn client(cluster: &Cluster, user: &User) -> Client {
     let file = Kubeconfig::read_from(cluster.kubeconfig(user, Place::Here).unwrap()).unwrap();
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
