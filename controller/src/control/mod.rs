@@ -67,7 +67,25 @@ pub struct Asked {
 #[derive(Clone, Debug)]
 pub struct Desk {
     calls: mpsc::Sender<Asked>,
-    tickets: Arc<AtomicU64>,
+    tickets: Tickets,
+}
+
+/// Numbers calls in the order in which they come, whoever makes them. Clones go on with the same numbers.
+#[derive(Clone, Debug)]
+pub struct Tickets(Arc<AtomicU64>);
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(1)))
+    }
+}
+
+impl Tickets {
+    /// A number that no other call has.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// The daemon ends: nobody answers any more.
@@ -79,13 +97,19 @@ pub struct Gone;
 #[must_use]
 pub fn desk() -> (Desk, mpsc::Receiver<Asked>) {
     let (calls, asked) = mpsc::channel(WAITING);
-    (Desk { calls, tickets: Arc::new(AtomicU64::new(1)) }, asked)
+    (Desk { calls, tickets: Tickets::default() }, asked)
 }
 
 impl Desk {
+    /// Numbers for calls of the daemon's own.
+    #[must_use]
+    pub fn tickets(&self) -> Tickets {
+        self.tickets.clone()
+    }
+
     /// A number for a call.
     fn ticket(&self) -> u64 {
-        self.tickets.fetch_add(1, Ordering::Relaxed)
+        self.tickets.next()
     }
 
     /// Brings a call to the pass and waits for its answer.

@@ -9,6 +9,7 @@ mod contact;
 pub mod find;
 mod known;
 pub mod layout;
+pub mod needs;
 pub mod pods;
 mod processes;
 pub mod read;

@@ -146,7 +146,7 @@ fn spec(
     match freeze(container, status) {
         Freeze::Unbound => {}
         Freeze::Within(within) => {
-            spec.freeze_max = Some(within).filter(|most| *most < config.ladder.freeze_max)
+            spec.freeze_max = Some(within).filter(|most| *most < config.ladder.freeze_max);
         }
         Freeze::Never => spec.rungs.retain(|rung| *rung != Rung::Freeze),
     }

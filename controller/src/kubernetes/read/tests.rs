@@ -292,10 +292,9 @@ fn sound(pod: &Pod) {
     for container in &pod.containers {
         assert!(container.id.iter().all(|id| !id.contains('/') && id.len() <= 128));
         assert!(container.spec.freeze_max.is_none_or(|most| most >= Span::secs(2)));
-        let engine = container.means.engine.iter();
-        engine.for_each(|at| {
-            assert!(at.only.is_some() && at.only == pod.ip && at.secret_file.is_none(), "{at:?}")
-        });
+        for at in &container.means.engine {
+            assert!(at.only.is_some() && at.only == pod.ip && at.secret_file.is_none(), "{at:?}");
+        }
         let means = &container.means;
         assert!(means.hook.is_none() && means.webhook.is_none() && means.signal.is_none());
         assert!(means.cuda_checkpoint.is_none());
