@@ -6,11 +6,13 @@
 //! placed the pod already, so that there is no room is something to tell.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use plimsoll_policy::admission::{Answer, Call, Caller, Refusal, Reply, Request, Reserve};
 use plimsoll_policy::config::Admission;
 use plimsoll_policy::sample::{Sample, WorkloadId};
 use plimsoll_policy::units::{Bytes, Monotonic, Span};
+use tokio::sync::watch::Receiver;
 
 use super::PodRef;
 use super::pods::Pods;
@@ -22,6 +24,7 @@ const MOST: usize = 128;
 /// Sees to it that every container is promised what it needs.
 #[derive(Debug)]
 pub struct Needs {
+    pods: Receiver<Arc<Pods>>,
     tickets: Tickets,
     promises: BTreeMap<PodRef, Promise>,
     /// Calls that are to be taken back.
@@ -64,15 +67,16 @@ pub struct Unmet {
 }
 
 impl Needs {
-    /// Nothing is needed yet.
+    /// Nothing is needed yet. `pods` are those of this node as they are known at each moment.
     #[must_use]
-    pub fn new(tickets: Tickets) -> Self {
-        Self { tickets, promises: BTreeMap::new(), parting: Vec::new() }
+    pub fn new(pods: Receiver<Arc<Pods>>, tickets: Tickets) -> Self {
+        Self { pods, tickets, promises: BTreeMap::new(), parting: Vec::new() }
     }
 
     /// Takes over what the pods of this node need now, and the cgroups that their containers have.
-    pub fn follow(&mut self, pods: &Pods, cgroups: &BTreeMap<WorkloadId, PodRef>) {
-        let mut wanted = wanted(pods, cgroups);
+    pub fn follow<'a>(&mut self, cgroups: impl Iterator<Item = (&'a WorkloadId, &'a PodRef)>) {
+        let pods = Arc::clone(&self.pods.borrow());
+        let mut wanted = wanted(&pods, &cgroups.map(|(id, of)| (of, id)).collect());
         for (of, promise) in std::mem::take(&mut self.promises) {
             match wanted.get_mut(&of) {
                 // Of the same cgroup and as much as before: it goes on.
@@ -88,7 +92,7 @@ impl Needs {
 
     /// Puts into a sample what there is to be asked for.
     pub fn ask(&mut self, sample: &mut Sample, admission: &Admission) {
-        let Self { tickets, promises, parting } = self;
+        let Self { pods: _, tickets, promises, parting } = self;
         let say = |requests: &mut Vec<Request>, call| {
             let ticket = tickets.next();
             requests.push(Request { ticket, caller: Caller::Root, call });
@@ -200,8 +204,7 @@ impl Promise {
 
 /// The containers that need something and run, or are yet to run for the first time: one that crashes again and again does not hold
 /// memory while it is not there.
-fn wanted(pods: &Pods, cgroups: &BTreeMap<WorkloadId, PodRef>) -> BTreeMap<PodRef, Promise> {
-    let holders: BTreeMap<&PodRef, &WorkloadId> = cgroups.iter().map(|(id, of)| (of, id)).collect();
+fn wanted(pods: &Pods, holders: &BTreeMap<&PodRef, &WorkloadId>) -> BTreeMap<PodRef, Promise> {
     let managed = pods.pods.values().filter(|pod| pod.unmanaged.is_none());
     let mut wanted = BTreeMap::new();
     for container in managed.flat_map(|pod| &pod.containers) {

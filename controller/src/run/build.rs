@@ -20,6 +20,7 @@ use crate::check::{self, Capability, Host, HostPaths};
 use crate::control::{self, Asked, Control, Counts, Listening, Sessions};
 use crate::guardian::{self, Guardian};
 use crate::kubernetes::find::Finder;
+use crate::kubernetes::needs::Needs;
 use crate::kubernetes::tell::{self, Evicted};
 use crate::kubernetes::{self, Bell};
 use crate::ledger::Ledger;
@@ -103,6 +104,10 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
         node.remember(kept);
     }
     let evicted = start_telling(config, &mut node, kubernetes.as_ref().zip(telling));
+    let (desk, asked) = control::desk();
+    if let Some(parts) = &kubernetes {
+        node.promise(Needs::new(parts.pods.clone(), desk.tickets()));
+    }
     // The first pass knows all workloads: what is up before the daemon is protected from its first moment.
     let mut finder = kubernetes.map(|parts| Finder::new(config, parts.pods));
     let first = look_around(config, &own, &mut finder);
@@ -113,7 +118,6 @@ pub(super) fn build(config: &Config) -> Result<Parts, RunError> {
     let oom = Arc::new(Mutex::new(oom));
     let discovered = start_discovery(config, own, (finder, bell), Arc::clone(&oom))
         .map_err(io_error("can't start the discovery thread"))?;
-    let (desk, asked) = control::desk();
     let sessions = Arc::new(Sessions::new(ways.clone()));
     let shared = Control::new(config, desk, node.herald().listen(), sessions, counts, node.showing());
     let path = control::path(&config.daemon);

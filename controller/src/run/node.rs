@@ -23,6 +23,7 @@ use crate::ask::{Asker, Told};
 use crate::control::{Asked, Herald};
 use crate::guardian::Guardian;
 use crate::kubernetes::PodRef;
+use crate::kubernetes::needs::{Needs, Unmet};
 use crate::kubernetes::tell::{Evicted, Teller};
 use crate::ledger::Ledger;
 use crate::ledger::release::release;
@@ -57,6 +58,8 @@ pub(super) struct Node {
     refused: Vec<String>,
     /// The pods that workloads are containers of.
     pods: BTreeMap<WorkloadId, PodRef>,
+    /// What pods will need; `None` where this is no node of a cluster.
+    needs: Option<Needs>,
     dropped: u64,
     tier: Tier,
     gpus: BTreeMap<GpuId, Tier>,
@@ -104,6 +107,7 @@ impl Node {
             herald: Herald::default(),
             refused: Vec::new(),
             pods: BTreeMap::new(),
+            needs: None,
             dropped: 0,
             tier: Tier::Normal,
             gpus: BTreeMap::new(),
@@ -125,6 +129,11 @@ impl Node {
     /// Tells the API server from now on.
     pub(super) fn tells(&mut self, teller: Teller) {
         self.teller = Some(teller);
+    }
+
+    /// Has what pods will need reserved from now on.
+    pub(super) fn promise(&mut self, needs: Needs) {
+        self.needs = Some(needs);
     }
 
     /// Who tells clients how it stands.
@@ -161,6 +170,10 @@ impl Node {
             }
         }
         self.tell_pods();
+        if let Some(needs) = &mut self.needs {
+            let tracked = self.senses.tracked().iter();
+            needs.follow(tracked.filter_map(|(id, tracked)| Some((id, tracked.pod.as_ref()?))));
+        }
         for id in &change.went {
             self.asker.forget(id);
             self.actor.forget(id);
@@ -286,6 +299,9 @@ impl Node {
         let counted = self.count();
         let mut sample = self.senses.sample(trigger, std::mem::take(&mut self.news), &counted);
         self.asker.tell(&mut sample);
+        if let Some(needs) = &mut self.needs {
+            needs.ask(&mut sample, &self.config.admission);
+        }
         let before = self.reporter.wants_state(sample.at).then(|| self.state.clone());
         let Pass { state, assessment, plan, findings } =
             step(&self.config, std::mem::take(&mut self.state), &sample);
@@ -293,6 +309,8 @@ impl Node {
         // Whoever is answered may look at how it stands.
         self.herald.pass(&assessment, &plan);
         self.callers.tell(&plan.answers);
+        let unmet = self.needs.as_mut().map(|needs| needs.hear(&plan.answers, sample.at));
+        unmet.into_iter().flatten().for_each(|unmet| self.say_unmet(&unmet));
         self.say(&assessment, &plan);
         self.say_paused(plan.paused);
         self.complain(&findings);
@@ -404,6 +422,15 @@ impl Node {
         }
         let newest = plan.workloads.values().filter_map(|wanted| Some(wanted.would.as_ref()?.action)).max();
         self.talked = self.talked.max(newest.unwrap_or_default());
+    }
+
+    /// The scheduler has placed it already: it is started all the same.
+    fn say_unmet(&self, unmet: &Unmet) {
+        let Unmet { of: PodRef { namespace, pod, container, uid: _ }, needs, refusal } = unmet;
+        tracing::warn!(namespace, pod, container, %needs, because = %refusal, "no room for what a pod needs");
+        if let Some(teller) = &self.teller {
+            teller.unmet(unmet);
+        }
     }
 
     /// Lint has found a mistake of ours. Each kind is told once; the metric counts them all.

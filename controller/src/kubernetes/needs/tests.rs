@@ -5,6 +5,7 @@ use plimsoll_policy::config::Config;
 use plimsoll_policy::pass::step;
 use plimsoll_policy::sample::{Meminfo, MemoryStat, Spec, Workload};
 use plimsoll_policy::state::State;
+use tokio::sync::watch;
 
 use super::*;
 use crate::kubernetes::pods::{Container, Pod};
@@ -14,6 +15,7 @@ struct Node {
     config: Config,
     state: State,
     needs: Needs,
+    told: watch::Sender<Arc<Pods>>,
     pods: Pods,
     cgroups: BTreeMap<WorkloadId, (PodRef, Bytes)>,
     at: Monotonic,
@@ -29,10 +31,12 @@ fn of(pod: &str) -> PodRef {
 
 impl Node {
     fn new() -> Self {
+        let (told, pods) = watch::channel(Arc::default());
         Self {
             config: Config::default(),
             state: State::default(),
-            needs: Needs::new(Tickets::default()),
+            needs: Needs::new(pods, Tickets::default()),
+            told,
             pods: Pods { confirmed: true, ..Pods::default() },
             cgroups: BTreeMap::new(),
             at: Monotonic(1_000_000_000_000),
@@ -82,8 +86,8 @@ impl Node {
     /// A second passes, and a pass is made.
     fn second(&mut self) -> Vec<Unmet> {
         self.at = self.at + Span::secs(1);
-        let cgroups = self.cgroups.iter().map(|(id, (of, _))| (id.clone(), of.clone())).collect();
-        self.needs.follow(&self.pods, &cgroups);
+        self.told.send_replace(Arc::new(self.pods.clone()));
+        self.needs.follow(self.cgroups.iter().map(|(id, (of, _))| (id, of)));
         let mut sample = self.sample();
         self.needs.ask(&mut sample, &self.config.admission);
         let pass = step(&self.config, std::mem::take(&mut self.state), &sample);

@@ -30,6 +30,7 @@ pub(super) enum Reason {
     EvictionBlocked,
     EvictionFailed,
     InvalidAnnotation,
+    NeedsUnmet,
     MemoryConstrained,
     MemoryCritical,
     MemoryEmergency,
@@ -54,6 +55,7 @@ impl Reason {
             Self::EvictionBlocked => "EvictionBlocked",
             Self::EvictionFailed => "EvictionFailed",
             Self::InvalidAnnotation => "InvalidAnnotation",
+            Self::NeedsUnmet => "NeedsUnmet",
             Self::MemoryConstrained => "MemoryConstrained",
             Self::MemoryCritical => "MemoryCritical",
             Self::MemoryEmergency => "MemoryEmergency",
@@ -73,6 +75,7 @@ impl Reason {
             Self::ModelKilled | Self::ModelNotKilled => "Kill",
             Self::ModelEvicted | Self::EvictionBlocked | Self::EvictionFailed => "Evict",
             Self::InvalidAnnotation => "ReadAnnotations",
+            Self::NeedsUnmet => "Reserve",
             Self::MemoryConstrained | Self::MemoryCritical | Self::MemoryEmergency | Self::MemoryCalm => {
                 "Assess"
             }

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use plimsoll_policy::config::Config;
 use plimsoll_policy::plan::{Assessment, Outcome, Plan};
@@ -36,10 +37,11 @@ pub use self::counts::Counts;
 use self::counts::Fate;
 pub use self::evict::Evicted;
 use self::evictions::Evictions;
-use self::happening::Happening;
+use self::happening::{About, Happening, Reason, plain};
 use self::speaker::{Ears, Speaker};
 use self::standing::Standing;
 use super::PodRef;
+use super::needs::Unmet;
 use super::pods::Pods;
 use crate::sense::discover::Found;
 
@@ -117,6 +119,13 @@ impl Teller {
         let told = changes.pass(sample, plan, |id| pods.get(&*id.path).cloned());
         evictions.pass(sample, plan, |id| pods.get(&*id.path));
         self.tell(told);
+    }
+
+    /// A container that is not promised what it needs.
+    pub fn unmet(&self, Unmet { of, needs, refusal }: &Unmet) {
+        let note = plain(&format!("no room for the {needs} that it needs: {refusal}"));
+        let (about, reason) = (About::Pod(of.clone()), Reason::NeedsUnmet);
+        self.tell(vec![Happening { about, reason, note, at: Timestamp::now() }]);
     }
 
     /// The end of an eviction, as outcomes for the next sample.
