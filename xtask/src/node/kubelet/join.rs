@@ -77,10 +77,10 @@ pub(super) fn install(cluster: &Cluster) -> Result<()> {
     })
 }
 
-/// The name of our pod on the node.
-pub(super) fn our_pod(cluster: &Cluster) -> Result<String> {
-    let all =
-        cluster.kubectl(&["-n", "plimsoll", "get", "pods", "-o", "jsonpath={.items[*].metadata.name}"])?;
-    ensure!(!all.trim().is_empty(), "there is no pod of the DaemonSet");
-    Ok(all)
+/// Where our pod on the node answers.
+pub(super) fn our_address(cluster: &Cluster) -> Result<String> {
+    let address = ["-n", "plimsoll", "get", "pods", "-o", "jsonpath={.items[0].status.podIP}"];
+    let address = cluster.kubectl(&address)?;
+    ensure!(!address.trim().is_empty(), "the pod of the DaemonSet has no address");
+    Ok(address)
 }

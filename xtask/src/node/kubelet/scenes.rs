@@ -43,7 +43,9 @@ impl Stage<'_> {
     fn known(&self, name: &str) -> Result<()> {
         let cgroup = self.cgroup(name)?;
         until(&format!("{name} is a workload"), || {
-            let said = self.node.script("busybox wget -q -O - http://127.0.0.1:9478/status || busybox wget -q -O - http://$(ip -4 -o addr show cni0 | cut -d' ' -f7 | cut -d/ -f1):9478/status")?;
+            let address = join::our_address(&self.cluster)?;
+            let said =
+                self.node.script(&format!("/data/plimsoll status --json --url http://{address}:9478"))?;
             Ok(said.contains(&cgroup))
         })
     }
@@ -191,7 +193,6 @@ pub(super) fn evicted(stage: &Stage<'_>) -> Result<()> {
 
 pub(super) fn uninstalled(stage: &Stage<'_>) -> Result<()> {
     let cgroup = stage.frozen_batch()?;
-    join::our_pod(&stage.cluster)?;
     stage.cluster.kubectl(&["-n", "plimsoll", "delete", "daemonset", "plimsoll", "--wait=false"])?;
     until("the pod is let go", || stage.is_free(&cgroup))?;
     let chat = stage.cgroup("chat")?;

@@ -34,7 +34,7 @@ pub(super) fn start(node: &Node, cluster: &Cluster) -> Result<()> {
 
 /// What it says of itself.
 pub(super) fn status(node: &Node) -> Result<Value> {
-    let said = node.script(&format!("busybox wget -q -O - {URL}/status"))?;
+    let said = node.script(&format!("plimsoll status --json --url {URL}"))?;
     serde_json::from_str(&said).context("the daemon's status")
 }
 
