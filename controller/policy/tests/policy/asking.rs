@@ -3,6 +3,7 @@
 use plimsoll_model::machine::{Giver, Habit, MIB, Machine, Manner};
 use plimsoll_policy::concession::Level;
 use plimsoll_policy::pass::Pass;
+use plimsoll_policy::plan::Tier;
 use plimsoll_policy::sample::{Rung, Sample, WorkloadId};
 
 /// A model server that can be asked, beside somebody who matters more and bursts.
@@ -85,4 +86,22 @@ fn who_can_still_be_asked_is_not_frozen_first() {
     let first = |rung| seen.iter().position(|(_, seen)| *seen == rung);
     let (unloaded, frozen) = (first(Rung::Offload), first(Rung::Freeze));
     assert!(unloaded.is_some() && frozen.is_none_or(|at| Some(at) > unloaded), "{seen:?}");
+}
+
+/// No freeze threatens it, so there is no reason to be earlier than anybody else.
+#[test]
+fn one_that_no_brake_may_stop_is_asked_at_critical() {
+    let mut machine = Machine::new(2000, 0);
+    machine.add("service", 1000, 80, 100, Habit::Idle);
+    let burst = Habit::Burst { rate: 40, from_ms: 1000, until: 1800, drop_ms: 60_000 };
+    let id = machine.add("embed", 0, 900, 0, burst);
+    let process = machine.entry(&id);
+    process.giver = Some(server());
+    process.spec.rungs = vec![Rung::Trim, Rung::Offload, Rung::Kill];
+    let mut at = None;
+    machine.run(40_000, |_, pass| {
+        let unload = pass.plan.workloads[&id].rung == Rung::Offload;
+        at = at.or(unload.then_some(pass.assessment.tier));
+    });
+    assert!(at.is_some_and(|tier| tier >= Tier::Critical), "{at:?}");
 }

@@ -98,7 +98,7 @@ fn step(turn: &Turn<'_>, walk: &mut Walk, id: &WorkloadId) -> Option<(Level, Pro
         return None;
     };
     let needed = needed(turn, walk, promise.takes);
-    let wanted = needed >= CRUMBS && gentle < needed && due(turn, walk, id, workload, promise.takes);
+    let wanted = needed >= CRUMBS && gentle < needed && due(turn, walk, workload, track, promise.takes);
     if !wanted {
         spare(turn, walk, id, workload, &candidate);
         walk.given = walk.given + gentle;
@@ -115,14 +115,14 @@ fn needed(turn: &Turn<'_>, walk: &Walk, takes: Span) -> Bytes {
 }
 
 /// Whether it is time: somebody needs the memory, and the answer would come before it has run out, but not much before.
-fn due(turn: &Turn<'_>, walk: &Walk, id: &WorkloadId, workload: &Workload, takes: Span) -> bool {
+fn due(turn: &Turn<'_>, walk: &Walk, workload: &Workload, track: &Track, takes: Span) -> bool {
     let critical = turn.config.host.critical.forecast.unwrap_or_default();
     let left = time_for(walk.memory.headroom, walk.growth);
     let in_time = left.is_none_or(|left| takes.saturating_add(BRAKE_AHEAD) <= left);
     let last_moment = takes.saturating_add(BRAKE_AHEAD) > critical
         && left.is_some_and(|left| left <= takes.saturating_add(SPARE));
     // Before one who matters more is braked, it is the turn of those who matter less.
-    let frozen_else = turn.state.workloads.get(id).is_some_and(|it| !can_be_throttled(turn, workload, it));
+    let frozen_else = !can_be_throttled(turn, workload, track) && turn.may_freeze(workload, track);
     let called_for = turn.tier() >= Tier::Critical || last_moment || walk.above >= SLOW || frozen_else;
     in_time && called_for && contested(turn, walk, workload)
 }
