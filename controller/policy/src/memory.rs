@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::learned::Learned;
-use crate::sample::WorkloadId;
+use crate::sample::{Spec, WorkloadId};
 use crate::state::{State, Track};
 use crate::units::{Monotonic, Span};
 
@@ -21,7 +21,7 @@ pub struct Memory {
     pub taken: Monotonic,
     /// Number of the last action.
     pub action: u64,
-    /// What was learned, by path.
+    /// What was learned, by path, or by name where the path does not last.
     pub workloads: BTreeMap<String, Learned>,
 }
 
@@ -31,7 +31,7 @@ impl State {
     pub fn remember(&self, now: Monotonic) -> Memory {
         let mut workloads = self.known.clone();
         for (id, track) in &self.workloads {
-            keep(&mut workloads, &id.path, track.learned.clone());
+            keep(&mut workloads, track.key(id), track.learned.clone());
         }
         Memory { taken: now, action: self.action, workloads }
     }
@@ -46,13 +46,24 @@ impl State {
         Self { action: memory.action, known, ..Self::default() }
     }
 
-    /// Begins to track a workload, with what is known of its path.
-    pub(crate) fn welcome(&mut self, id: &WorkloadId) -> &mut Track {
-        let twin = |inode| WorkloadId { path: id.path.clone(), inode };
-        let twins = self.workloads.range(twin(0)..=twin(u64::MAX)).map(|(_, track)| track.learned.clone());
-        let known = self.known.remove(&*id.path).into_iter().chain(twins);
+    /// Begins to track a workload, with what is known of its path, or of its name where its path does not last.
+    pub(crate) fn welcome(&mut self, id: &WorkloadId, spec: &Spec) -> &mut Track {
+        let key = spec.key(id);
+        let name = (key != &*id.path).then(|| Box::from(key));
+        let known = self.known.remove(key).into_iter().chain(self.twins(id, name.as_deref()));
         let learned = known.max_by_key(Learned::newest).unwrap_or_default();
-        self.workloads.entry(id.clone()).or_insert(Track { learned, ..Track::default() })
+        self.workloads.entry(id.clone()).or_insert(Track { learned, name, ..Track::default() })
+    }
+
+    /// What was learned of those who are tracked and known by the same.
+    fn twins(&self, id: &WorkloadId, name: Option<&str>) -> Vec<Learned> {
+        let learned = |track: &Track| track.learned.clone();
+        if let Some(name) = name {
+            let twins = self.workloads.values().filter(|track| track.name.as_deref() == Some(name));
+            return twins.map(learned).collect();
+        }
+        let twin = |inode| WorkloadId { path: id.path.clone(), inode };
+        self.workloads.range(twin(0)..=twin(u64::MAX)).map(|(_, track)| learned(track)).collect()
     }
 
     /// Forgets the workloads that are not to be kept, but not what was learned of them.
@@ -61,10 +72,18 @@ impl State {
         self.workloads.retain(|id, track| {
             let stays = keeps(track);
             if !stays {
-                keep(known, &id.path, std::mem::take(&mut track.learned));
+                let learned = std::mem::take(&mut track.learned);
+                keep(known, track.key(id), learned);
             }
             stays
         });
+    }
+}
+
+impl Track {
+    /// What it is known by from one start to the next.
+    fn key<'a>(&'a self, id: &'a WorkloadId) -> &'a str {
+        self.name.as_deref().unwrap_or(&id.path)
     }
 }
 
@@ -108,13 +127,30 @@ mod tests {
         let [old, new, third, other] = [id("a", 1), id("a", 2), id("a", 3), id("ab", 4)];
         learn(&mut state, &old, Monotonic(5));
         for next in [&new, &other] {
-            state.welcome(next);
+            state.welcome(next, &Spec::default());
         }
         assert_eq!((ratio(&state, &new), ratio(&state, &other)), (Share::percent(50), Share::ONE));
         state.forget(|_| false);
-        state.welcome(&third);
+        state.welcome(&third, &Spec::default());
         assert_eq!(ratio(&state, &third), Share::percent(50));
         assert_eq!(state.known.len(), 0, "what lives is not remembered twice");
+    }
+
+    #[test]
+    fn a_container_is_known_by_its_name_however_often_it_starts() {
+        let mut state = State::default();
+        let spec = Spec { name: "ns/pod/main".into(), by_name: true, ..Spec::default() };
+        let [first, second, third] = [id("kubepods/a", 1), id("kubepods/b", 2), id("kubepods/c", 3)];
+        state.welcome(&first, &spec);
+        learn(&mut state, &first, Monotonic(5));
+        state.welcome(&second, &spec);
+        assert_eq!(ratio(&state, &second), Share::percent(50), "while the first one is still remembered");
+        state.forget(|_| false);
+        let memory = state.remember(Monotonic(6));
+        let mut again = State::recall(&memory, Span::ZERO, Monotonic(0));
+        again.welcome(&third, &spec);
+        assert_eq!(ratio(&again, &third), Share::percent(50));
+        again.welcome(&id("ns/pod/main", 4), &Spec::default());
     }
 
     #[test]
@@ -125,7 +161,7 @@ mod tests {
         let text = serde_json::to_string(&memory).unwrap_or_default();
         assert_eq!(serde_json::from_str::<Memory>(&text).ok(), Some(memory.clone()));
         let mut again = State::recall(&memory, Span::ZERO, Monotonic(0));
-        again.welcome(&id("a", 9));
+        again.welcome(&id("a", 9), &Spec::default());
         assert_eq!((again.action, ratio(&again, &id("a", 9))), (41, Share::percent(50)));
     }
 

@@ -211,6 +211,13 @@ pub enum Evidence {
         /// For so long.
         braked: Span,
     },
+    /// What goes by its name was killed, and is here again.
+    Restarted {
+        /// Kills lately.
+        kills: u32,
+        /// Its leash is not taken off before this.
+        until: Monotonic,
+    },
     /// It was braked and let go again and again: it is not let go for a while.
     Oscillation {
         /// Times that it was let go and braked again.

@@ -265,6 +265,9 @@ pub struct Spec {
     /// watches it (a liveness probe) would have it killed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freeze_max: Option<Span>,
+    /// Its path does not last: it is known by its name from one start to the next.
+    #[serde(skip_serializing_if = "is_default")]
+    pub by_name: bool,
     /// How long it takes to end in order when it is asked to; `None` where nobody can hand it to another node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evictable: Option<Span>,
@@ -283,6 +286,14 @@ pub enum Qos {
     Guaranteed,
 }
 
+impl Spec {
+    /// What it is known by from one start to the next: each restart of a container brings another path.
+    #[must_use]
+    pub fn key<'a>(&'a self, id: &'a WorkloadId) -> &'a str {
+        if self.by_name && !self.name.is_empty() { &self.name } else { &id.path }
+    }
+}
+
 impl Default for Spec {
     fn default() -> Self {
         Self {
@@ -293,6 +304,7 @@ impl Default for Spec {
             restart_cost_ms: 0,
             qos: Qos::Burstable,
             freeze_max: None,
+            by_name: false,
             evictable: None,
         }
     }

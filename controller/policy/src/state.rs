@@ -40,8 +40,14 @@ pub struct State {
     pub host_psi: Trend,
     /// Every workload seen lately.
     pub workloads: BTreeMap<WorkloadId, Track>,
-    /// What was learned of paths that have no workload at the moment.
+    /// What was learned of those who have no workload at the moment, by path, or by name where the path does not last.
     pub known: BTreeMap<String, Learned>,
+    /// What was killed lately, by what its next start is known by.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub killed: BTreeMap<String, Killed>,
+    /// Who came with this sample, for the decisions of the same pass.
+    #[serde(skip)]
+    pub newcomers: Vec<WorkloadId>,
     /// The gate as the last plan left it: a workload found frozen that was a target was stopped by it.
     pub gate: Gate,
     /// When the gate was last called for.
@@ -72,6 +78,9 @@ pub struct State {
 pub struct Track {
     /// When it was last in a sample.
     pub seen: Monotonic,
+    /// What it is known by, where that is not its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Box<str>>,
     /// `memory.current` + `memory.swap.current`.
     pub usage: Trend,
     /// `memory.swap.current` when it was last read.
@@ -250,6 +259,16 @@ pub struct Leash {
     pub raised: Monotonic,
     /// Since when it has been running into it in vain.
     pub stuck: Option<Monotonic>,
+}
+
+/// Kills of what goes by one name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Killed {
+    /// How often lately.
+    pub times: u32,
+    /// When it last was.
+    pub at: Monotonic,
 }
 
 /// Freezes that a probe may see as one.

@@ -28,6 +28,10 @@ impl fmt::Display for Evidence {
                     write!(f, ": not asked for that until {} after boot", since_boot(until))
                 })
             }
+            Self::Restarted { kills, until } => {
+                restarted(*kills, f)?;
+                write!(f, " until {} after boot", since_boot(*until))
+            }
             Self::OnGpu { gpu, fact } => write!(f, "on gpu:{gpu}: {fact}"),
             fact => said(fact, f),
         }
@@ -71,6 +75,10 @@ impl fmt::Display for Said<'_, Evidence> {
             Evidence::Oscillation { cycles, within, until } => {
                 oscillation(*cycles, *within, f)?;
                 write!(f, "for another {}", until.since(self.now))
+            }
+            Evidence::Restarted { kills, until } => {
+                restarted(*kills, f)?;
+                write!(f, " for another {}", until.since(self.now))
             }
             Evidence::Budget { brakes, until } => {
                 budget(*brakes, f)?;
@@ -131,6 +139,7 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Evidence::Calm { .. }
         | Evidence::Oscillation { .. }
         | Evidence::Budget { .. }
+        | Evidence::Restarted { .. }
         | Evidence::OnGpu { .. } => Ok(()),
     }
 }
@@ -179,6 +188,11 @@ fn reloaded(times: u32, within: crate::units::Span, f: &mut fmt::Formatter<'_>) 
 
 fn oscillation(cycles: u32, within: crate::units::Span, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "let go and braked again {cycles} times within {within}: held off ")
+}
+
+fn restarted(kills: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let times = if kills == 1 { "once".to_owned() } else { format!("{kills} times") };
+    write!(f, "was killed {times} lately and is here again: kept on a leash")
 }
 
 fn budget(brakes: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,6 +293,9 @@ mod tests {
         check(gentler, "gentler rungs would free 10MiB of the 100MiB needed");
         let unheld = "braked for 30.0s, and the node did not become calm: it can't hold it";
         check(Evidence::Unheld { braked: Span::secs(30) }, unheld);
+        let again = |kills| Evidence::Restarted { kills, until: now + Span::secs(30) };
+        check(again(1), "was killed once lately and is here again: kept on a leash for another 30.0s");
+        check(again(3), "was killed 3 times lately and is here again: kept on a leash for another 30.0s");
         let probed = Evidence::Probed { most: Span::secs(20) };
         check(probed, "its probes bear no freeze that is longer than 20.0s");
         check(Evidence::Futile { rung: Rung::Throttle }, "throttle did not help");

@@ -57,7 +57,10 @@ fn welcome(state: &mut State, sample: &Sample) -> Bytes {
         if state.workloads.contains_key(id) {
             continue;
         }
-        let track = state.welcome(id);
+        if !state.killed.is_empty() {
+            state.newcomers.push(id.clone());
+        }
+        let track = state.welcome(id, &workload.spec);
         take(track, workload, sample.at);
         track.oom_kills = workload.events.map(|events| events.oom_kill);
         zram = zram + track.swap_ram;

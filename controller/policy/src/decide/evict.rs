@@ -4,9 +4,9 @@
 //! here, and run elsewhere. One at a time is asked for, the first in the order of victims; who was asked is let end in
 //! order, and others wait for its memory as they wait for that of a kill. `docs/evict.md` argues the figures.
 
-use super::Turn;
 use super::restore::leave;
 use super::victims::place;
+use super::{Turn, restart};
 use crate::eviction::Eviction;
 use crate::plan::{ActResult, Evidence, Outcome, Tier};
 use crate::relief::CRUMBS;
@@ -161,7 +161,8 @@ fn next(turn: &Turn<'_>) -> Option<(WorkloadId, Bytes, Span)> {
     let after = turn.config.kubernetes.evict_after;
     let braked = turn.held(|rung| matches!(rung, Rung::Throttle | Rung::Freeze));
     let could = braked.filter_map(|(id, workload, track)| {
-        let braked = track.eviction.as_ref().filter(|it| it.braked >= after)?.braked;
+        let again = turn.state.kills(workload, id, turn.at()).is_some_and(|it| it.times >= restart::AGAIN);
+        let braked = track.eviction.as_ref().filter(|it| it.braked >= after || again)?.braked;
         let open = may(turn, workload) && is_braked(track, turn.at()) && is_open(turn, track);
         let grace = workload.spec.evictable.filter(|grace| open && turn.has_time(*grace))?;
         let candidate = turn.candidate(workload, track, Bytes::ZERO)?;

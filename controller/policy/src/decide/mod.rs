@@ -23,6 +23,7 @@ mod lease;
 mod leash;
 mod protect;
 mod repeats;
+mod restart;
 mod restore;
 mod settle;
 mod spell;
@@ -49,6 +50,7 @@ pub(crate) fn decide(turn: &mut Turn<'_>) -> Plan {
     restore::release_ineligible(turn);
     wish::undo_ineligible(turn);
     evict::review(turn);
+    restart::receive(turn);
     lease::review(turn);
     leash::review(turn);
     restore::review(turn);

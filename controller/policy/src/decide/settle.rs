@@ -62,6 +62,9 @@ fn learn(turn: &mut Turn<'_>, outcome: &Outcome) {
 fn withdraw(turn: &mut Turn<'_>, id: &WorkloadId) {
     let kill = turn.state.workloads.get(id).is_some_and(|t| t.held.rung == Rung::Kill);
     let frozen = turn.sample.workloads.get(id).is_some_and(|w| w.frozen == Some(true));
+    if let Some(workload) = turn.sample.workloads.get(id).filter(|_| kill) {
+        turn.state.spared(workload, id);
+    }
     if kill && frozen {
         // It was frozen before; that a kill is not needed is no reason to thaw it.
         turn.put(id, Rung::Freeze, turn.because([]));

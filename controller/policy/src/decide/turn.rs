@@ -242,6 +242,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn put(&mut self, id: &WorkloadId, rung: Rung, mut evidence: Vec<Evidence>) {
         let (at, growth) = (self.at(), self.growth(id));
         let promised = self.at_death(id, rung);
+        let mut kills = None;
         self.expects(id, rung);
         let ladder = &self.config.ladder;
         let most = self.sample.workloads.get(id).and_then(|w| w.spec.freeze_max);
@@ -252,6 +253,7 @@ impl<'a> Turn<'a> {
         self.state.action = self.state.action.saturating_add(1);
         if rung == Rung::Kill {
             track.promised = promised;
+            kills = self.sample.workloads.get_key_value(id);
         }
         if matches!(rung, Rung::Throttle | Rung::Freeze) && track.held.brake() < Rung::Throttle {
             let brake = track.repeats.brake(ladder, at);
@@ -279,6 +281,9 @@ impl<'a> Turn<'a> {
             trimmed: track.held.trimmed,
         };
         self.raised.extend(self.sample.workloads.get_key_value(id));
+        if let Some((id, workload)) = kills {
+            self.state.killed(workload, id, at);
+        }
     }
 }
 

@@ -53,7 +53,8 @@ fn only_drops_garbage(case: Case<'_>, workload: &Workload, wanted: &Wanted) -> b
 /// One that is asked for the sake of a GPU is in the order of those who hold memory there ([`super::wishes`]).
 fn raised(case: Case<'_>, id: &WorkloadId, wanted: &Wanted) -> bool {
     let for_gpu = wanted.rung == Rung::Offload && wanted.wish.as_ref().is_some_and(|it| !it.gpus.is_empty());
-    wanted.rung >= Rung::Throttle && wanted.rung > case.before.rung(id) && !for_gpu
+    // The leash is the way back, or in.
+    wanted.rung >= Rung::Throttle && wanted.rung > case.before.rung(id) && !for_gpu && !wanted.leash
 }
 
 /// A workload that should have yielded before this one.

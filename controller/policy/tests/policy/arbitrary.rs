@@ -77,6 +77,7 @@ fn spec() -> BoxedStrategy<Spec> {
             restart_cost_ms,
             qos,
             freeze_max,
+            by_name: false,
             evictable,
         })
         .boxed()

@@ -19,6 +19,7 @@ mod lives;
 mod pause;
 mod planner;
 mod properties;
+mod restart;
 mod scenarios;
 mod stories;
 mod tiers;

@@ -142,7 +142,7 @@ fn spec(
     config: &Config,
 ) -> Spec {
     let PodRef { namespace, pod, container: name, .. } = of(pod, &container.name);
-    let mut spec = Spec { name: format!("{namespace}/{pod}/{name}"), ..general.clone() };
+    let mut spec = Spec { name: format!("{namespace}/{pod}/{name}"), by_name: true, ..general.clone() };
     match freeze(container, status) {
         Freeze::Unbound => {}
         Freeze::Within(within) => {
