@@ -56,6 +56,8 @@ struct Hand {
     freeze: Patience,
     /// What somebody else has set on it.
     foreign: Foreign,
+    /// What of that is not in every sample.
+    dear: Foreign,
     /// What of that has been said.
     said: Foreign,
 }
@@ -109,7 +111,8 @@ impl Actor {
             high: Patience::default(),
             low: Patience::default(),
             freeze: Patience::default(),
-            foreign: seen::rarely(cgroup, self.ledger.flags(slot)),
+            foreign: Foreign::empty(),
+            dear: seen::rarely(cgroup, self.ledger.flags(slot)),
             said: Foreign::empty(),
         };
         self.hands.insert(cgroup.id.clone(), hand);

@@ -12,9 +12,6 @@ use super::{Actor, Hand};
 use crate::ledger::Flags;
 use crate::sense::cgroup::Cgroup;
 
-/// What is not in every sample.
-const DEAR: Foreign = Foreign::MIN.union(Foreign::OOM_GROUP);
-
 impl Actor {
     /// What others did to us and to our workloads.
     #[must_use]
@@ -25,14 +22,18 @@ impl Actor {
     /// Notes what somebody else has set.
     pub(super) fn see_others(&mut self, sample: &Sample) {
         self.look_rarely();
-        for (id, workload) in &sample.workloads {
-            let Some(hand) = self.hands.get_mut(id) else { continue };
+        // Both are in the same order: of a thousand workloads none has to be looked for.
+        let mut workloads = sample.workloads.iter().peekable();
+        for (id, hand) in &mut self.hands {
+            while workloads.next_if(|(other, _)| *other < id).is_some() {}
+            let Some((_, workload)) = workloads.next_if(|(other, _)| *other == id) else { continue };
             let flags = self.ledger.flags(hand.slot);
             let (high, low) = (self.ledger.high(hand.slot), self.ledger.low(hand.slot));
             let found = (high.map(|held| limit(held.found)), low.map(|held| limit(held.found)));
-            hand.foreign = (hand.foreign & DEAR) | in_sample(hand, workload, flags, found);
-            if self.others.set.get(id).copied().unwrap_or_default() != hand.foreign {
-                Arc::make_mut(&mut self.others).note(id, hand.foreign);
+            let foreign = hand.dear | in_sample(hand, workload, flags, found);
+            if foreign != hand.foreign {
+                hand.foreign = foreign;
+                Arc::make_mut(&mut self.others).note(id, foreign);
                 say(id, hand);
             }
         }
@@ -43,7 +44,7 @@ impl Actor {
         let after = self.looked.take().map_or(Unbounded, Excluded);
         let next = self.hands.range_mut::<WorkloadId, _>((after, Unbounded)).next();
         let Some((id, hand)) = next else { return };
-        hand.foreign = (hand.foreign - DEAR) | rarely(&hand.cgroup, self.ledger.flags(hand.slot));
+        hand.dear = rarely(&hand.cgroup, self.ledger.flags(hand.slot));
         self.looked = Some(id.clone());
     }
 }
