@@ -6,6 +6,7 @@ mod elf;
 mod image;
 mod kernel_tests;
 mod node;
+mod scale;
 mod setup;
 mod tally;
 mod test;
@@ -40,6 +41,8 @@ enum Task {
     Node(node::Arguments),
     /// Builds the container image as an OCI archive, without a Docker daemon
     Image(image::Arguments),
+    /// Plays thousands of nodes at a real API server on this machine, and says what they ask of it
+    Scale(scale::Arguments),
     /// Plays two stories on a real kernel, with Plimsoll and without, and ends with a table and a plot
     Demo(demo::Arguments),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Vm(arguments) => vm_command::run(&arguments),
         Task::Node(arguments) => node::run(&arguments),
         Task::Image(arguments) => image::run(&arguments),
+        Task::Scale(arguments) => scale::run(&arguments),
         Task::Demo(arguments) => demo::command(&arguments),
     };
     done.unwrap_or_else(|error| {

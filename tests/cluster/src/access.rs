@@ -1,12 +1,14 @@
 //! Who speaks to the API server, as kubeconfig files.
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use crate::Cluster;
 use crate::api_server::SEEN_BY_GUESTS;
@@ -60,7 +62,10 @@ impl Cluster {
         let path = self.dir().join(format!("{file}{suffix}.kubeconfig"));
         // JSON is YAML.
         let text = kubeconfig(&format!("https://{host}:{}", self.port), &certificate, &token);
-        fs::write(&path, text.to_string()).with_context(|| path.display().to_string())?;
+        // Renamed into place: somebody may be reading the one of before.
+        let mut new = NamedTempFile::new_in(self.dir())?;
+        new.write_all(text.to_string().as_bytes())?;
+        new.persist(&path).with_context(|| path.display().to_string())?;
         Ok(path)
     }
 
