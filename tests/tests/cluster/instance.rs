@@ -36,7 +36,7 @@ impl Instance {
     /// The same, with a run directory that an earlier one may have left.
     pub(crate) fn start_in(run_dir: &Path, kubeconfig: &Path, node: &str) -> Self {
         let config = config(run_dir, kubeconfig, node);
-        let (parts, bell) = kubernetes::start(&config, &Handle::current()).unwrap();
+        let (parts, bell) = kubernetes::start(&config, "", &Handle::current()).unwrap();
         let counts = Arc::new(Counts::default());
         let (teller, ends) =
             tell::start(&config, parts.client.clone(), node, parts.pods.clone(), Arc::clone(&counts));

@@ -118,7 +118,7 @@ async fn what_others_write_of_the_node_at_the_same_time_is_left_as_it_is() {
     let nodes: Api<Node> = Api::all(client.clone());
     let others = json!([{ "key": "example.org/mine", "value": "x", "effect": "NoExecute" }]);
     merge(&nodes, "t3", json!({ "spec": { "taints": others } })).await;
-    // A kubelet's and a label's writer, as quick as the API server is.
+    // A kubelet's and a label's writer, a hundred times as busy as they are.
     let writer = tokio::spawn({
         let nodes = nodes.clone();
         async move {
@@ -127,6 +127,7 @@ async fn what_others_write_of_the_node_at_the_same_time_is_left_as_it_is() {
                 let beat = json!({ "type": "MemoryPressure", "status": "False", "reason": "KubeletHasSufficientMemory",
                     "message": format!("turn {turn}") });
                 let patch = kube::api::Patch::Strategic(json!({ "status": { "conditions": [beat] } }));
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 nodes.patch_status("t3", &kube::api::PatchParams::default(), &patch).await.unwrap();
             }
         }
@@ -138,9 +139,12 @@ async fn what_others_write_of_the_node_at_the_same_time_is_left_as_it_is() {
         condition(&client, "t3").await.is_some_and(|(status, _)| status == "True")
     })
     .await;
-    instance.teller.farewell().await;
+    instance.pass(Tier::Normal, Rung::Free);
+    pass_time(100).await;
+    eventually("no taint", || async { effect(&client, "t3").await.is_none() }).await;
     writer.abort();
     let _ = writer.await;
+    instance.teller.farewell().await;
     let left = get(&client, "t3").await;
     let taints = left.spec.unwrap().taints.unwrap();
     assert_eq!(serde_json::to_value(&taints).unwrap(), others);
