@@ -23,7 +23,8 @@ pub(crate) struct Arguments {
 /// Prints what the API server was asked, and what that cost it.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let kubernetes = setup::kubernetes()?;
-    let cargo = ["test", "-p", "plimsoll-tests", "--features", "cluster", "--test", "cluster", "--profile", "vm"];
+    let cargo =
+        ["test", "-p", "plimsoll-tests", "--features", "cluster", "--test", "cluster", "--profile", "vm"];
     let mut command = build::cargo();
     command.args(cargo).args(build::silence("--quiet")).args(["--", "--nocapture", "--exact", TEST]);
     command.env("PLIMSOLL_KUBERNETES", kubernetes);
