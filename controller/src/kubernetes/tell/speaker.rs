@@ -363,7 +363,7 @@ impl Speaker {
 
     /// Makes a request, and draws the conclusions that are the same for all.
     async fn call(&mut self, call: &Call) -> Result<Value, CallError> {
-        let Some(line) = &self.line else { return Err(CallError::Silent) };
+        let Some(line) = &self.line else { return Err(CallError::Silent(Duration::ZERO)) };
         self.budget.take(Instant::now());
         let answer = line.call(call).await;
         let ending = answer.as_ref().map_or_else(CallError::ending, |_| Ending::Done);
