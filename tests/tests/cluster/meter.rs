@@ -103,6 +103,11 @@ impl Phase {
         self.requests.iter().filter(|(what, _)| !what.starts_with("WATCH ")).map(|(_, count)| count).sum()
     }
 
+    /// Whether each was answered as it was meant: a server that is too slow, or asked for too much, says 5xx or 429.
+    pub(crate) fn kept_up(&self) -> bool {
+        self.requests.keys().all(|what| what.contains(" 2") || what.contains(" 409"))
+    }
+
     /// Those that begin like this.
     pub(crate) fn of(&self, what: &str) -> u64 {
         self.requests.iter().filter(|(key, _)| key.starts_with(what)).map(|(_, count)| count).sum()
