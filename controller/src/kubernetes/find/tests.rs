@@ -1,3 +1,4 @@
+//! What is found in a tree as kubelet makes it, with and without what the API server says.
 use std::fs;
 
 use plimsoll_policy::sample::{Qos, Rung, Spec};
