@@ -127,7 +127,7 @@ async fn one_that_fails_inside_refuses() {
 async fn one_that_is_busy_is_left_alone() {
     each(TABLE.iter().filter(|entry| entry.waits), |entry| async move {
         let tried = Tried::new(entry, Fault::Busy, Where::Everywhere).await;
-        let error = tried.ask(1, entry.level, 600).await.expect_err("it has a request that does not end");
+        let error = tried.ask(1, entry.level, 3000).await.expect_err("it has a request that does not end");
         assert_eq!(word(&error), "busy", "{}: {error}", entry.kind);
         assert_eq!(tried.server.bytes(), FULL, "{} let go all the same", entry.kind);
         door_is_open(&tried, entry);
