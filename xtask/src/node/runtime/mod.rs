@@ -52,17 +52,17 @@ fn story(node: &Node, driver: Driver, account: &mut Account) -> Result<()> {
         scenes::started_again(&mut stage)
     });
     account.check("what somebody lowers is never raised, and stands there afterwards", || {
-        scenes::lowered(&stage)
+        scenes::lowered(&mut stage)
     });
-    account.check("a reload of systemd during a throttle", || scenes::reloaded(&stage));
+    account.check("a reload of systemd during a throttle", || scenes::reloaded(&mut stage));
     account.check("kubelet's memory.swap.max 0 and memory.oom.group 1 stay and are known", || {
-        scenes::as_a_modern_kubelet(&stage)
+        scenes::as_a_modern_kubelet(&mut stage)
     });
     account.check("with the API server away it holds and lets go as before", || {
         scenes::api_server_away(&mut stage)
     });
-    account.check("SIGKILL while a pod is frozen: thawed within two seconds", || scenes::killed(&stage));
-    account.check("a pod deleted while it is held is gone and forgotten", || scenes::deleted(&stage));
+    account.check("SIGKILL while a pod is frozen: thawed within two seconds", || scenes::killed(&mut stage));
+    account.check("a pod deleted while it is held is gone and forgotten", || scenes::deleted(&mut stage));
     strike(&stage)
 }
 

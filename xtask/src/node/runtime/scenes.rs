@@ -23,6 +23,24 @@ impl Stage<'_> {
         pod.go(self.node)
     }
 
+    /// A container of the least important pod that has not grown yet.
+    fn fresh_batch(&mut self) -> Result<()> {
+        self.batch.kill_container(self.node)?;
+        self.batch.start_container(self.node, &self.cluster)?;
+        let (node, pod) = (self.node, &self.batch);
+        until("the workload has the new cgroup", || {
+            let workload = daemon::workload(node, &pod.workload())?;
+            Ok(workload.is_some_and(|it| it["cgroup"] == pod.cgroup().as_str()))
+        })
+    }
+
+    /// The same, grown until it is frozen.
+    fn frozen_batch(&mut self) -> Result<()> {
+        self.fresh_batch()?;
+        self.press(&self.batch)?;
+        until("the least is frozen", || self.frozen(&self.batch))
+    }
+
     fn relieve(&self) -> Result<()> {
         self.node.script("systemctl stop filler; true").map(drop)
     }
@@ -97,33 +115,25 @@ pub(super) fn let_go(stage: &Stage<'_>) -> Result<()> {
 
 pub(super) fn started_again(stage: &mut Stage<'_>) -> Result<()> {
     let before = stage.batch.cgroup();
-    stage.batch.kill_container(stage.node)?;
-    stage.batch.start_container(stage.node, &stage.cluster)?;
+    stage.frozen_batch()?;
     ensure!(stage.batch.cgroup() != before, "the container has the cgroup it had");
-    let (node, pod) = (stage.node, &stage.batch);
-    until("the workload has the new cgroup", || {
-        let workload = daemon::workload(node, &pod.workload())?;
-        Ok(workload.is_some_and(|it| it["cgroup"] == pod.cgroup().as_str()))
-    })?;
-    stage.press(&stage.batch)?;
-    until("it is held in the new one", || stage.frozen(&stage.batch))?;
     let_go(stage)
 }
 
 /// Somebody lowers memory.high of a workload that is free: that is a ceiling for ours, and what is left at the end.
-pub(super) fn lowered(stage: &Stage<'_>) -> Result<()> {
-    let pod = &stage.nightly;
-    let lowered = 256_u64 << 20;
-    set_high(stage, pod, &lowered.to_string())?;
-    stage.press(pod)?;
-    until("it is throttled", || Ok(stage.rung(pod)? == "throttle"))?;
-    let high: u64 = stage.high(pod)?.parse().context("memory.high is a number")?;
+pub(super) fn lowered(stage: &mut Stage<'_>) -> Result<()> {
+    stage.fresh_batch()?;
+    let lowered = 1000_u64 << 20;
+    set_high(stage, &stage.batch, &lowered.to_string())?;
+    stage.press(&stage.batch)?;
+    until("the least is frozen", || stage.frozen(&stage.batch))?;
+    let high: u64 = stage.high(&stage.batch)?.parse().context("memory.high is no number")?;
     ensure!(high <= lowered, "memory.high was raised to {high}");
     stage.relieve()?;
     until("what was found stands there again", || {
-        Ok(stage.rung(pod)? == "free" && stage.high(pod)? == lowered.to_string())
+        Ok(stage.rung(&stage.batch)? == "free" && stage.high(&stage.batch)? == lowered.to_string())
     })?;
-    set_high(stage, pod, "infinity")
+    set_high(stage, &stage.batch, "infinity")
 }
 
 fn set_high(stage: &Stage<'_>, pod: &Pod, value: &str) -> Result<()> {
@@ -136,8 +146,20 @@ fn set_high(stage: &Stage<'_>, pod: &Pod, value: &str) -> Result<()> {
     stage.node.script(&script).map(drop)
 }
 
-/// systemd puts files of its scopes back, and only of those: then ours is set again, and counted.
-pub(super) fn reloaded(stage: &Stage<'_>) -> Result<()> {
+/// systemd puts files of its scopes back, and only of those: then ours is set again, and counted. Without swap space a throttle
+/// of anonymous memory is of no use and soon withdrawn, so there is some.
+pub(super) fn reloaded(stage: &mut Stage<'_>) -> Result<()> {
+    stage.fresh_batch()?;
+    stage.node.script(
+        "truncate -s 0 /data/swap; fallocate -l 1G /data/swap; mkswap -q /data/swap; swapon /data/swap",
+    )?;
+    let shown = reloaded_with_swap(stage);
+    stage.relieve()?;
+    stage.node.script("swapoff /data/swap")?;
+    shown
+}
+
+fn reloaded_with_swap(stage: &Stage<'_>) -> Result<()> {
     let pod = &stage.nightly;
     stage.press(pod)?;
     until("it is throttled", || Ok(stage.rung(pod)? == "throttle" && stage.high(pod)? != NO_LIMIT))?;
@@ -149,15 +171,14 @@ pub(super) fn reloaded(stage: &Stage<'_>) -> Result<()> {
             until("it was noticed", || Ok(foreign()? > before))?;
             until("it is throttled again", || Ok(stage.high(pod)? != NO_LIMIT))?;
         }
-        Driver::Cgroupfs => {
-            ensure!(stage.high(pod)? != NO_LIMIT, "the limit is gone");
-        }
+        Driver::Cgroupfs => ensure!(stage.high(pod)? != NO_LIMIT, "the limit is gone"),
     }
     stage.relieve()?;
     until("it is free", || stage.free(pod))
 }
 
-pub(super) fn as_a_modern_kubelet(stage: &Stage<'_>) -> Result<()> {
+pub(super) fn as_a_modern_kubelet(stage: &mut Stage<'_>) -> Result<()> {
+    stage.fresh_batch()?;
     let dir = format!("{CGROUPS}/{}", stage.batch.cgroup());
     stage.node.script(&format!("echo 0 > {dir}/memory.swap.max; echo 1 > {dir}/memory.oom.group"))?;
     until("it is known", || Ok(daemon::metric(stage.node, "plimsoll_workload_foreign")? > 0.0))?;
@@ -172,6 +193,7 @@ pub(super) fn as_a_modern_kubelet(stage: &Stage<'_>) -> Result<()> {
 }
 
 pub(super) fn api_server_away(stage: &mut Stage<'_>) -> Result<()> {
+    stage.fresh_batch()?;
     stage.cluster.stop_api_server();
     stage.press(&stage.batch)?;
     until("the least is held", || stage.frozen(&stage.batch))?;
@@ -181,9 +203,8 @@ pub(super) fn api_server_away(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 /// Two seconds of the guest's clock are the promise itself.
-pub(super) fn killed(stage: &Stage<'_>) -> Result<()> {
-    stage.press(&stage.batch)?;
-    until("the least is frozen", || stage.frozen(&stage.batch))?;
+pub(super) fn killed(stage: &mut Stage<'_>) -> Result<()> {
+    stage.frozen_batch()?;
     let events = format!("{CGROUPS}/{}/cgroup.events", stage.batch.cgroup());
     let said = stage.node.script(&format!(
         "systemctl kill --kill-who=main --signal=KILL plimsoll
@@ -199,10 +220,9 @@ pub(super) fn killed(stage: &Stage<'_>) -> Result<()> {
     stage.node.script("systemctl reset-failed plimsoll; systemctl start plimsoll").map(drop)
 }
 
-pub(super) fn deleted(stage: &Stage<'_>) -> Result<()> {
+pub(super) fn deleted(stage: &mut Stage<'_>) -> Result<()> {
     found(stage)?;
-    stage.press(&stage.batch)?;
-    until("the least is held", || stage.frozen(&stage.batch))?;
+    stage.frozen_batch()?;
     stage.batch.delete(stage.node, &stage.cluster)?;
     let dir = format!("{CGROUPS}/{}", stage.batch.cgroup());
     stage.node.wait("its cgroup is gone", &format!("[ ! -e {dir} ]"))?;
