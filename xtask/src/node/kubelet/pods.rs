@@ -30,6 +30,25 @@ pub(super) fn batch(mib: u32) -> Value {
     pod("batch", &json!({ "plimsoll.dev/priority": "-10" }), &command)
 }
 
+/// The same in a set that starts it anew when it is gone: nobody else's pods are handed to another node.
+pub(super) fn batches(mib: u32) -> Value {
+    let mut template = batch(mib);
+    let spec = template["spec"].take();
+    json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": { "name": "batches", "namespace": "default" },
+        "spec": {
+            "replicas": 1, "selector": { "matchLabels": { "app": "batch" } },
+            "template": {
+                "metadata": {
+                    "labels": template["metadata"]["labels"], "annotations": template["metadata"]["annotations"],
+                },
+                "spec": spec,
+            },
+        },
+    })
+}
+
 fn pod(name: &str, annotations: &Value, command: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -47,7 +66,7 @@ fn pod(name: &str, annotations: &Value, command: &str) -> Value {
     })
 }
 
-/// No pod with that label may be disturbed, or one at a time may.
+/// So many pods with that label have to stay.
 pub(super) fn budget(name: &str, min_available: u32) -> Value {
     json!({
         "apiVersion": "policy/v1beta1", "kind": "PodDisruptionBudget",

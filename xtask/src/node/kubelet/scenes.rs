@@ -78,6 +78,23 @@ impl Stage<'_> {
         Ok(cgroup)
     }
 
+    fn has_event(&self, pod: &str, reason: &str) -> Result<bool> {
+        let of_it = format!("involvedObject.name={pod}");
+        let reasons = ["get", "events", "--field-selector", &of_it, "-o", "jsonpath={.items[*].reason}"];
+        Ok(self.cluster.kubectl(&reasons)?.contains(reason))
+    }
+
+    /// The name of the only pod of the set.
+    fn only_batch(&self) -> Result<String> {
+        let mut name = String::new();
+        until("the set has its pod", || {
+            let names = ["get", "pods", "-l", "app=batch", "-o", "jsonpath={.items[*].metadata.name}"];
+            name = self.cluster.kubectl(&names)?;
+            Ok(!name.is_empty() && !name.contains(' '))
+        })?;
+        Ok(name)
+    }
+
     fn taint(&self) -> Result<String> {
         let effect = format!("jsonpath={{.spec.taints[?(@.key==\"{TAINT}\")].effect}}");
         self.cluster.kubectl(&["get", "node", NODE, "-o", &effect])
@@ -122,17 +139,7 @@ pub(super) fn chat_answers(stage: &Stage<'_>) -> Result<()> {
 }
 
 pub(super) fn event(stage: &Stage<'_>) -> Result<()> {
-    until("an Event says that it is frozen", || {
-        let reasons = [
-            "get",
-            "events",
-            "--field-selector",
-            "involvedObject.name=batch",
-            "-o",
-            "jsonpath={.items[*].reason}",
-        ];
-        Ok(stage.cluster.kubectl(&reasons)?.contains("ModelFrozen"))
-    })
+    until("an Event says that it is frozen", || stage.has_event("batch", "ModelFrozen"))
 }
 
 pub(super) fn tainted(stage: &Stage<'_>) -> Result<()> {
@@ -170,25 +177,23 @@ pub(super) fn api_server_away(stage: &mut Stage<'_>) -> Result<()> {
     pods::ready(&stage.cluster, "chat")
 }
 
-/// Somebody else's memory stays, so the node stays short, and the pod stays held: until it is sent away.
+/// Somebody else's memory stays, so the node stays short, and the pod stays held: until it is sent away. Its successor has not grown.
 pub(super) fn evicted(stage: &Stage<'_>) -> Result<()> {
+    stage.cluster.kubectl(&["delete", "pod", "batch", "--ignore-not-found", "--grace-period=1"])?;
     stage.apply(&pods::budget("batch", 1))?;
-    stage.frozen_batch()?;
-    until("an Event says that the budget forbids it", || {
-        let reasons = [
-            "get",
-            "events",
-            "--field-selector",
-            "involvedObject.name=batch",
-            "-o",
-            "jsonpath={.items[*].reason}",
-        ];
-        Ok(stage.cluster.kubectl(&reasons)?.contains("EvictionBlocked"))
-    })?;
-    ensure!(pods::get(&stage.cluster, "batch")?.is_some(), "it was evicted all the same");
+    stage.apply(&pods::batches(BATCH_MIB))?;
+    let name = stage.only_batch()?;
+    pods::ready(&stage.cluster, &name)?;
+    stage.known(&name)?;
+    let cgroup = stage.cgroup(&name)?;
+    stage.press()?;
+    until("the least is frozen", || stage.is_frozen(&cgroup))?;
+    until("an Event says that the budget forbids it", || stage.has_event(&name, "EvictionBlocked"))?;
+    ensure!(pods::get(&stage.cluster, &name)?.is_some(), "it was evicted all the same");
     stage.cluster.kubectl(&["delete", "poddisruptionbudget", "batch"])?;
-    until("the pod is gone", || Ok(pods::get(&stage.cluster, "batch")?.is_none()))?;
-    stage.relieve()
+    until("the pod is gone", || Ok(pods::get(&stage.cluster, &name)?.is_none()))?;
+    stage.relieve()?;
+    stage.cluster.kubectl(&["delete", "replicaset", "batches"]).map(drop)
 }
 
 pub(super) fn uninstalled(stage: &Stage<'_>) -> Result<()> {
