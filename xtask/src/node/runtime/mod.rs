@@ -26,7 +26,7 @@ struct Stage<'a> {
     chat: Pod,
     /// Matters least, and may be frozen.
     batch: Pod,
-    /// Matters little, and may be throttled and no more.
+    /// Matters little, and may be throttled and nothing else.
     nightly: Pod,
 }
 
@@ -86,7 +86,7 @@ fn set(node: &Node, driver: Driver) -> Result<Stage<'_>> {
                   --listen 0.0.0.0:8000 --weights /weights --kv-mib 150";
     let chat = make("chat", "2000", None, server.into())?;
     let batch = make("batch", "-10", None, grows(1200))?;
-    let nightly = make("nightly", "-5", Some("trim,throttle"), grows(500))?;
+    let nightly = make("nightly", "-5", Some("throttle"), grows(1000))?;
     for pod in [&chat, &batch, &nightly] {
         let procs = node.cgroup(&pod.cgroup(), "cgroup.procs")?;
         ensure!(!procs.is_empty(), "{} has no processes", pod.cgroup());
