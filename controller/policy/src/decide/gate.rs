@@ -58,5 +58,5 @@ fn freezable(turn: &Turn<'_>, workload: &Workload, track: &Track) -> bool {
     roles::is_eligible(turn.config, workload)
         && roles::allows(turn.config, workload, Rung::Freeze)
         && track.held.rung < Rung::Kill
-        && track.leaves().is_none()
+        && !turn.is_leaving(track)
 }

@@ -76,6 +76,11 @@ impl<'a> Turn<'a> {
         all.filter(|(.., t)| t.eviction.as_ref().is_some_and(|it| it.is_open()))
     }
 
+    /// Whether it ends in order. As long as nobody is handed over nobody is looked at for it.
+    pub(crate) fn is_leaving(&self, track: &Track) -> bool {
+        !self.evicted.is_empty() && track.leaves().is_some()
+    }
+
     /// Host memory that what has been asked still brings, as far as the answers are expected within the time.
     pub(crate) fn promised(&self, within: Span) -> Bytes {
         let of = |(_, workload, track): (&WorkloadId, &Workload, &Track)| {
@@ -186,7 +191,7 @@ impl<'a> Turn<'a> {
             Some(candidate.relief(Rung::Kill, within, &self.config.ladder).bytes)
         };
         let pending = |(id, track): (&WorkloadId, &Track)| match track.held.rung {
-            rung if track.leaves().is_some() && rung < Rung::Kill => {
+            rung if self.is_leaving(track) && rung < Rung::Kill => {
                 self.departing(id, track).unwrap_or_default()
             }
             Rung::Free => track.arriving(self.at(), within),

@@ -30,7 +30,7 @@ pub(crate) fn victims<'t>(
     let mut all = Vec::new();
     let mut order = Vec::new();
     // Who leaves gives what it has, and can't end if it is braked.
-    let stays = |w: &Workload, t: &Track| roles::is_eligible(turn.config, w) && t.leaves().is_none();
+    let stays = |w: &Workload, t: &Track| roles::is_eligible(turn.config, w) && !turn.is_leaving(t);
     for (id, workload, track) in turn.tracked().filter(|(_, w, t)| stays(w, t)) {
         let candidate = turn.candidate(workload, track, swap_free);
         if let Some(candidate) = candidate.filter(Candidate::can_yield) {

@@ -59,8 +59,8 @@ fn is_frozen(case: Case<'_>, id: &WorkloadId) -> bool {
 }
 
 fn thaws(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
-    let paced = plan.workloads.iter().filter(|(id, _)| !must_run(case, id));
-    let thawed: Vec<_> = paced.filter_map(|(id, w)| Some((id, thawed(case, id, w)?))).collect();
+    let thawed = plan.workloads.iter().filter_map(|(id, w)| Some((id, thawed(case, id, w)?)));
+    let thawed: Vec<_> = thawed.filter(|(id, _)| !must_run(case, id)).collect();
     for (id, _) in thawed.iter().skip(1) {
         findings.push(fatal(Some(id), 7, "thawed at once with another workload".into()));
     }

@@ -81,6 +81,12 @@ impl Before {
         self.of_one(id).voluntary.as_deref()
     }
 
+    /// Those who were to end in order.
+    pub(crate) fn leaving(&self) -> impl Iterator<Item = &WorkloadId> {
+        let leaves = |it: &Former| it.eviction.as_ref().is_some_and(|it| it.leaves.is_some());
+        self.of.iter().filter(move |(_, it)| leaves(it)).map(|(id, _)| id)
+    }
+
     /// The rung that it was on, by what was done to it and what it was asked.
     pub(crate) fn rung(&self, id: &WorkloadId) -> Rung {
         self.held(id).rung.max(self.voluntary(id).map_or(Rung::Free, Voluntary::rung))

@@ -128,12 +128,10 @@ fn gate(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
 
 /// The one that the gate should stop first.
 fn lowest<'a>(case: Case<'a>, plan: &Plan) -> Option<(&'a WorkloadId, &'a Workload)> {
-    let dying: Vec<_> = plan.workloads.iter().filter(|(_, w)| w.kill).map(|(id, _)| id).collect();
-    let leaves =
-        |id: &WorkloadId| case.before.of_one(id).eviction.as_ref().is_some_and(|it| it.leaves.is_some());
-    let evicted =
-        |id: &WorkloadId| case.sample.outcomes.iter().any(|it| it.workload == *id && it.act == Act::Evict);
-    let stays = |id: &WorkloadId| !dying.contains(&id) && !leaves(id) && !evicted(id);
+    let dying = plan.workloads.iter().filter(|(_, w)| w.kill).map(|(id, _)| id);
+    let evicted = case.sample.outcomes.iter().filter(|it| it.act == Act::Evict).map(|it| &it.workload);
+    let out: Vec<_> = dying.chain(evicted).chain(case.before.leaving()).collect();
+    let stays = |id: &WorkloadId| !out.contains(&id);
     let open =
         |w: &Workload| !out_of_bounds(case, w) && may(case, w, Rung::Freeze) && w.populated != Some(false);
     case.sample.workloads.iter().filter(|(id, w)| open(w) && stays(id)).min_by_key(|(_, w)| rank(w))
