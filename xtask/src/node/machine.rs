@@ -11,8 +11,8 @@ use crate::{build, setup};
 const KERNEL: &str = "6.12";
 /// As much as leaves a model server and a hungry neighbour room beside kubelet and containerd.
 const MEMORY_MIB: u32 = 3072;
-/// The disk at `/data`: programs, images, and a file to swap to.
-const DATA_MIB: u32 = 2560;
+/// The disk at `/data`: programs and images.
+const DATA_MIB: u32 = 1536;
 
 /// A node with our programs, the images of its pods and nothing started.
 pub(super) fn boot(log: &Path) -> Result<Boot> {

@@ -16,6 +16,8 @@ use pod::{Pod, Wanted};
 
 /// The node's name.
 const NODE: &str = "node";
+/// What the workload grows to that may be throttled and nothing else.
+const NIGHTLY_MIB: u32 = 600;
 
 /// Who is on the node.
 struct Stage<'a> {
@@ -86,7 +88,7 @@ fn set(node: &Node, driver: Driver) -> Result<Stage<'_>> {
                   --listen 0.0.0.0:8000 --weights /weights --kv-mib 150";
     let chat = make("chat", "2000", None, server.into())?;
     let batch = make("batch", "-10", None, grows(1200))?;
-    let nightly = make("nightly", "-5", Some("throttle"), grows(1000))?;
+    let nightly = make("nightly", "-5", Some("throttle"), grows(NIGHTLY_MIB))?;
     for pod in [&chat, &batch, &nightly] {
         let procs = node.cgroup(&pod.cgroup(), "cgroup.procs")?;
         ensure!(!procs.is_empty(), "{} has no processes", pod.cgroup());

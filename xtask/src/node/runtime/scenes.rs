@@ -12,15 +12,20 @@ use crate::node::pods::Driver;
 const NO_LIMIT: &str = "max";
 /// What fills the machine so far that one pod more makes it short; no workload of anybody.
 const FILLER_MIB: u32 = 1500;
+/// What fills it so far that one pod that does not grow is squeezed.
+const MORE_MIB: u32 = 1850;
 
 impl Stage<'_> {
     /// Something else on the machine takes memory, and the pod grows into what is left.
     fn press(&self, pod: &Pod) -> Result<()> {
-        let load =
-            format!("/data/plimsoll-workload batch-job --idle --from-mib {FILLER_MIB} --to-mib {FILLER_MIB}");
-        self.node.script("systemctl stop filler 2>/dev/null; true")?;
-        self.node.start("filler", "--slice=filler.slice", &load)?;
+        self.fill(FILLER_MIB)?;
         pod.go(self.node)
+    }
+
+    fn fill(&self, mib: u32) -> Result<()> {
+        self.relieve()?;
+        let load = format!("/data/plimsoll-workload batch-job --idle --from-mib {mib} --to-mib {mib}");
+        self.node.start("filler", "--slice=filler.slice", &load)
     }
 
     /// A container of the least important pod that has not grown yet.
@@ -146,23 +151,31 @@ fn set_high(stage: &Stage<'_>, pod: &Pod, value: &str) -> Result<()> {
     stage.node.script(&script).map(drop)
 }
 
-/// systemd puts files of its scopes back, and only of those: then ours is set again, and counted. Without swap space a throttle
-/// of anonymous memory is of no use and soon withdrawn, so there is some.
+/// systemd puts files of its scopes back, and only of those: then ours is set again, and counted. A throttle stands for as long as it
+/// helps, so there is swap space, and the workload sits on what it has.
 pub(super) fn reloaded(stage: &mut Stage<'_>) -> Result<()> {
     stage.fresh_batch()?;
     stage.node.script(
-        "truncate -s 0 /data/swap; fallocate -l 1G /data/swap; mkswap -q /data/swap; swapon /data/swap",
+        "modprobe zram && echo 1G > /sys/block/zram0/disksize && mkswap -q /dev/zram0 && swapon /dev/zram0",
     )?;
     let shown = reloaded_with_swap(stage);
     stage.relieve()?;
-    stage.node.script("swapoff /data/swap")?;
+    // It begins anew, so that it has none of that memory in the scenes that follow.
+    stage.nightly.kill_container(stage.node)?;
+    stage.nightly.start_container(stage.node, &stage.cluster)?;
+    stage.node.script("swapoff /dev/zram0 && rmmod zram")?;
     shown
 }
 
 fn reloaded_with_swap(stage: &Stage<'_>) -> Result<()> {
     let pod = &stage.nightly;
-    stage.press(pod)?;
-    until("it is throttled", || Ok(stage.rung(pod)? == "throttle" && stage.high(pod)? != NO_LIMIT))?;
+    pod.go(stage.node)?;
+    until("it has what it wants", || {
+        let used: u64 = stage.node.cgroup(&pod.cgroup(), "memory.current")?.parse()?;
+        Ok(used >= u64::from(super::NIGHTLY_MIB) << 20)
+    })?;
+    stage.fill(MORE_MIB)?;
+    until("it is throttled", || Ok(stage.high(pod)? != NO_LIMIT))?;
     let foreign = || daemon::metric(stage.node, "plimsoll_foreign_writes_total");
     let before = foreign()?;
     stage.node.script("systemctl daemon-reload")?;
