@@ -64,9 +64,9 @@ struct Keep {
 /// Tells stories, or lets a person at the node.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let tally = match &arguments.task {
-        None => all()?,
-        Some(Task::Containers { driver, keep }) => containers(&drivers(*driver), keep)?,
-        Some(Task::Kubelet { driver, keep }) => with_kubelet(*driver, keep)?,
+        None => all(true)?,
+        Some(Task::Containers { driver, keep }) => containers(&drivers(*driver), keep, true)?,
+        Some(Task::Kubelet { driver, keep }) => with_kubelet(*driver, keep, true)?,
         Some(Task::Run { script }) => {
             let ended = up("by-hand")?.0.shell().run(script)?;
             print!("{}", ended.output);
@@ -82,11 +82,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(tally.exit_code())
 }
 
+/// The step of the tests: every story, without what only a person at the machine asks for.
+pub(crate) fn test() -> Result<Tally> {
+    all(false)
+}
+
 /// Every story, each on a fresh node.
-pub(crate) fn all() -> Result<Tally> {
+fn all(by_hand: bool) -> Result<Tally> {
     let keep = Keep { keep: false };
-    let mut tally = containers(&drivers(None), &keep)?;
-    tally += with_kubelet(Driver::Systemd, &keep)?;
+    let mut tally = containers(&drivers(None), &keep, by_hand)?;
+    tally += with_kubelet(Driver::Systemd, &keep, by_hand)?;
     Ok(tally)
 }
 
@@ -94,18 +99,18 @@ fn drivers(only: Option<Driver>) -> Vec<Driver> {
     only.map_or_else(|| vec![Driver::Systemd, Driver::Cgroupfs], |driver| vec![driver])
 }
 
-fn containers(drivers: &[Driver], keep: &Keep) -> Result<Tally> {
+fn containers(drivers: &[Driver], keep: &Keep, by_hand: bool) -> Result<Tally> {
     let node = up("containers")?;
-    let tally = runtime::tell(&node, drivers)?;
+    let tally = runtime::tell(&node, drivers, by_hand)?;
     if keep.keep {
         wait_for_enter(&node)?;
     }
     Ok(tally)
 }
 
-fn with_kubelet(driver: Driver, keep: &Keep) -> Result<Tally> {
+fn with_kubelet(driver: Driver, keep: &Keep, by_hand: bool) -> Result<Tally> {
     let node = up("kubelet")?;
-    let tally = kubelet::tell(&node, driver);
+    let tally = kubelet::tell(&node, driver, by_hand);
     if keep.keep {
         wait_for_enter(&node)?;
     }

@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         steps.step("model server", || kernel_tests::run(&Selection::model_server()));
         steps.step("engines", host::engines);
         steps.step("cluster", host::cluster);
-        steps.step("kubernetes node", node::all);
+        steps.step("kubernetes node", node::test);
         steps.step("fleet", fleet::run);
         steps.step("demo", play_demo);
     }

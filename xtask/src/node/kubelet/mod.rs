@@ -22,8 +22,8 @@ struct Stage<'a> {
 }
 
 /// Tells the story on a fresh node.
-pub(super) fn tell(node: &Node, driver: Driver) -> Tally {
-    let mut account = Account::new(format!("kubelet, {} driver", driver.name()));
+pub(super) fn tell(node: &Node, driver: Driver, by_hand: bool) -> Tally {
+    let mut account = Account::new(format!("kubelet, {} driver", driver.name()), by_hand);
     // Where it could not go on is in the account.
     let _ = story(node, driver, &mut account);
     account.tally()
@@ -47,9 +47,10 @@ fn story(node: &Node, driver: Driver, account: &mut Account) -> Result<()> {
     account.check("the API server is stopped while a pod is held, and comes back", || {
         scenes::api_server_away(&mut stage)
     });
-    account.check("a pod that the node can't hold is evicted, once its disruption budget allows it", || {
-        scenes::evicted(&stage)
-    });
+    account.check_by_hand(
+        "a pod that the node can't hold is evicted, once its disruption budget allows it",
+        || scenes::evicted(&stage),
+    );
     account.check("the DaemonSet is deleted while a pod is frozen: it is let go", || {
         scenes::uninstalled(&stage)
     });

@@ -33,10 +33,10 @@ struct Stage<'a> {
 }
 
 /// Tells the story for one driver after the other, on one node.
-pub(super) fn tell(node: &Node, drivers: &[Driver]) -> Result<Tally> {
+pub(super) fn tell(node: &Node, drivers: &[Driver], by_hand: bool) -> Result<Tally> {
     let mut tally = Tally::default();
     for driver in drivers {
-        let mut account = Account::new(format!("containers, {} driver", driver.name()));
+        let mut account = Account::new(format!("containers, {} driver", driver.name()), by_hand);
         // Where it could not go on is in the account.
         let _ = story(node, *driver, &mut account);
         tally += account.tally();
@@ -56,7 +56,7 @@ fn story(node: &Node, driver: Driver, account: &mut Account) -> Result<()> {
     account.check("what somebody lowers is never raised, and stands there afterwards", || {
         scenes::lowered(&mut stage)
     });
-    account.check("a reload of systemd during a throttle", || scenes::reloaded(&mut stage));
+    account.check_by_hand("a reload of systemd during a throttle", || scenes::reloaded(&mut stage));
     account.check("kubelet's memory.swap.max 0 and memory.oom.group 1 stay and are known", || {
         scenes::as_a_modern_kubelet(&mut stage)
     });
