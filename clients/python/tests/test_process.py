@@ -24,9 +24,10 @@ def run(code: str, *arguments: str, seconds: float = 20.0) -> subprocess.Complet
 class Forks(ServiceCase):
     def test_a_worker_registers_for_itself_and_the_parent_stays(self) -> None:
         client = self.client()
-        client.on_trim(levels=["gc"])(lambda request: os.getpid())
-        self.service.registered()
+        # What is offered does not change any more once it is registered, or the parent would come a second time.
         with client.inflight():
+            client.on_trim(levels=["gc"])(lambda request: os.getpid())
+            self.service.registered()
             child = os.fork()
             if child == 0:
                 time.sleep(30)
