@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use crate::{elf, setup};
 
-/// The sandbox of every pod. Its program must do nothing, for ever.
+/// The sandbox of every pod.
 pub(super) const PAUSE: &str = "localhost/pause:1";
+/// Its program does nothing, for ever. Every runtime's own is called `pause`, and a sandbox is known by that.
+pub(super) const PAUSING: [&str; 5] = ["/usr/bin/pause", "batch-job", "--idle", "--to-mib", "1"];
 /// What the containers of pods run.
 pub(super) const WORKLOAD: &str = "localhost/workload:1";
 /// What busybox is called by in scripts of pods.
@@ -24,10 +26,9 @@ pub(super) fn write(workload: &Path, work: &Path, to: &Path) -> Result<()> {
     let mut archive = tar::Builder::new(BufWriter::new(File::create(to)?));
     archive.append_path_with_name(&layer, "layer.tar")?;
     let mut manifest = Vec::new();
-    for (tag, file, command) in [
-        (PAUSE, "pause.json", json!(["/bin/busybox", "sleep", "2147483647"])),
-        (WORKLOAD, "workload.json", json!(["/bin/sh"])),
-    ] {
+    for (tag, file, command) in
+        [(PAUSE, "pause.json", json!(PAUSING)), (WORKLOAD, "workload.json", json!(["/bin/sh"]))]
+    {
         add(&mut archive, file, 0o644, config(&command, &digest).to_string().as_bytes())?;
         manifest.push(json!({ "Config": file, "RepoTags": [tag], "Layers": ["layer.tar"] }));
     }
@@ -49,12 +50,13 @@ fn pack(workload: &Path, to: &Path) -> Result<()> {
     let mut layer = tar::Builder::new(BufWriter::new(File::create(to)?));
     let busybox = setup::find("busybox").context("no busybox")?;
     add(&mut layer, "bin/busybox", 0o755, &std::fs::read(busybox)?)?;
-    for applet in APPLETS {
+    let applets = APPLETS.map(|applet| (format!("bin/{applet}"), "busybox"));
+    for (place, target) in applets.into_iter().chain([("usr/bin/pause".into(), "plimsoll-workload")]) {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         header.set_mode(0o777);
-        layer.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+        layer.append_link(&mut header, place, target)?;
     }
     add(&mut layer, "usr/bin/plimsoll-workload", 0o755, &elf::stripped(workload)?)?;
     for library in elf::libraries(workload)? {

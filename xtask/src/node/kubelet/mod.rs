@@ -38,6 +38,7 @@ fn story(node: &Node, driver: Driver, account: &mut Account) -> Result<()> {
     let mut stage = Stage { node, cluster, driver };
     account.must("the DaemonSet as shipped becomes ready", || join::install(&stage.cluster))?;
     account.must("pods run, and are workloads", || scenes::pods_run(&stage))?;
+    account.check("no sandbox was ever a workload", || scenes::sandboxes_left_alone(&stage));
     account.must("the least grows and is frozen", || scenes::held(&stage))?;
     account.check("the first answers, is ready and was never started again", || scenes::chat_answers(&stage));
     account.check("an Event on the pod says so", || scenes::event(&stage));

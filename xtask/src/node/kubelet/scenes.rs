@@ -114,6 +114,18 @@ pub(super) fn pods_run(stage: &Stage<'_>) -> Result<()> {
     stage.fresh_batch()
 }
 
+/// Not even for the seconds before the status names the container. The daemon's log has every workload that came.
+pub(super) fn sandboxes_left_alone(stage: &Stage<'_>) -> Result<()> {
+    let list = "ctr -n k8s.io containers ls -q 'labels.\"io.cri-containerd.kind\"==sandbox'";
+    let sandboxes = stage.node.script(list)?;
+    ensure!(sandboxes.lines().count() >= 3, "there should be three sandboxes: {sandboxes}");
+    let came = stage.node.script("grep -h 'workload came' /var/log/pods/plimsoll_*/plimsoll/*.log")?;
+    for sandbox in sandboxes.lines() {
+        ensure!(!came.contains(sandbox.trim()), "the sandbox {sandbox} was a workload: {came}");
+    }
+    Ok(())
+}
+
 pub(super) fn held(stage: &Stage<'_>) -> Result<()> {
     let cgroup = stage.cgroup("batch")?;
     stage.press()?;

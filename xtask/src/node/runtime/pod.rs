@@ -6,7 +6,7 @@ use plimsoll_cluster::Cluster;
 use serde_json::{Value, json};
 
 use crate::node::guest::{Node, until};
-use crate::node::image::{PAUSE, WORKLOAD};
+use crate::node::image::{PAUSE, PAUSING, WORKLOAD};
 use crate::node::pods::Driver;
 
 /// A pod on the node, with a sandbox and one container.
@@ -41,7 +41,7 @@ impl Pod {
         node.script(&format!(
             "mkdir -p /run/pods/{name}; [ -p /run/pods/{name}/go ] || mkfifo /run/pods/{name}/go"
         ))?;
-        pod.ctr_run(node, PAUSE, &pod.sandbox, "/bin/busybox sleep 2147483647")?;
+        pod.ctr_run(node, PAUSE, &pod.sandbox, &PAUSING.join(" "))?;
         pod.start_container(node, cluster)?;
         Ok(pod)
     }
