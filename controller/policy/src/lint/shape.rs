@@ -18,8 +18,9 @@ pub(super) fn lint(case: Case<'_>, plan: &Plan, findings: &mut Vec<Finding>) {
         if let Some((invariant, message)) = excess(case, wanted, workload) {
             findings.push(fatal(Some(id), invariant, message));
         }
-        // Holding a value is not setting one: the workload's own growth may carry it past.
-        let set = wanted.high.filter(|_| wanted.high != case.before.held(id).high);
+        // Neither who holds a value nor who raises it sets it below the floor: the workload's own growth carried it past.
+        let before = case.before.held(id).high;
+        let set = wanted.high.filter(|high| before.is_none_or(|before| *high < before));
         if let Some((high, floor)) = set.zip(floor(case, workload)).filter(|(high, floor)| high < floor) {
             findings.push(fatal(Some(id), 4, format!("memory.high {high} is below the floor of {floor}")));
         }

@@ -177,7 +177,7 @@ impl Law for Floor {
             let Some(high) = wanted.high else { continue };
             let latest = sample.at + config.ladder.throttle_lease;
             assert!(wanted.until.is_some_and(|until| until <= latest), "{id} is throttled without an end");
-            let news = self.former.get(id).copied().flatten() != Some(high);
+            let news = self.former.get(id).copied().flatten().is_none_or(|former| high < former);
             let swap = sample.host.meminfo.map_or(Bytes::ZERO, |m| m.swap_free);
             let stat = sample.workloads[id].stat.filter(|_| news);
             let floor = stat.map_or(Bytes::ZERO, |s| (s.anon + s.shmem).saturating_sub(swap));
