@@ -10,8 +10,9 @@ use tower::util::MapResponseLayer;
 
 use super::contact::Contact;
 
-/// A server that is there takes a connection within milliseconds.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// A server that is there takes a connection within milliseconds, but TLS is part of it: one to which a thousand nodes come back at once
+/// needs seconds for each, and does it again for whoever did not wait.
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// Nothing may be silent for longer: the server ends a watch before that.
 pub(super) const SILENT_AT_MOST: Duration = Duration::from_secs(300);
 

@@ -326,7 +326,8 @@ impl Speaker {
         }
     }
 
-    /// Sets the taint, or takes it away. Others change the node all the time: each try is made from what is there.
+    /// Sets the taint, or takes it away. Others change the node all the time: each try is made from what is there. Where an eviction
+    /// waits there is one try only: on a slow server each takes half a minute, and the pass waits a minute for an eviction's end.
     async fn taint(&mut self, effect: Option<Effect>) {
         for _ in 0..RACES {
             match self.try_taint(effect).await {
@@ -338,7 +339,7 @@ impl Speaker {
                     }
                     return;
                 }
-                Err(CallError::Answered { code: 409, .. }) => {
+                Err(CallError::Answered { code: 409, .. }) if self.ears.orders.is_empty() => {
                     sleep(Duration::from_millis(20) + self.dice.below(Duration::from_millis(200))).await;
                 }
                 Err(error) => {

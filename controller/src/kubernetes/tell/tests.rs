@@ -24,6 +24,8 @@ enum Mood {
     Well,
     /// Says 503 and `Retry-After`.
     Ill,
+    /// Answers after ten seconds.
+    Slow,
     /// Says nothing.
     Hangs,
 }
@@ -69,6 +71,7 @@ impl Server {
         match mood {
             Mood::Well => {}
             Mood::Ill => return respond(503, &json!({ "message": "ill" })),
+            Mood::Slow => sleep(Duration::from_secs(10)).await,
             Mood::Hangs => std::future::pending().await,
         }
         let (code, answer) = self.lock().answer(parts.method.as_str(), parts.uri.path(), &body);
@@ -308,6 +311,26 @@ async fn the_end_waits_two_seconds_for_a_server_that_hangs() {
     let before = Instant::now();
     world.teller.farewell().await;
     assert!(before.elapsed() <= Duration::from_millis(2100), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_server_is_waited_for_and_asked_once() {
+    let server = Server::default();
+    let mut world = World::new(&server);
+    world.pass(Tier::Normal, None, 20_000).await;
+    server.lock().mood = Mood::Slow;
+    let before = world.requests();
+    world.pass(Tier::Critical, None, 55_000).await;
+    assert_eq!((server.taints().len(), server.condition().unwrap().0.as_str()), (1, "True"));
+    assert_eq!(server.told(), ["MemoryCritical"]);
+    assert_eq!(world.requests() - before, 4, "look, taint, condition, Event");
+    // Others are always quicker, and the eviction waits for one try at most.
+    server.lock().races = u32::MAX;
+    world.pass(Tier::Normal, None, 95_000).await;
+    world.pass(Tier::Normal, Some(Wanted { evict: true, ..throttled(9) }), 0).await;
+    let asked = Instant::now();
+    assert_eq!(world.ends.recv().await.unwrap().result, ActResult::Done);
+    assert!(asked.elapsed() <= Duration::from_secs(31), "{:?}", asked.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
