@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// Pods of each
     #[arg(long, default_value_t = 2)]
     pods: u32,
+    /// Seconds in which they start, one after the other; 0 is all at once. The controller of DaemonSets makes twenty pods a second
+    #[arg(long, default_value_t = 0)]
+    start_over: u32,
     /// Seconds in which nothing happens; watches and conditions are renewed every five minutes or so
     #[arg(long, default_value_t = 60)]
     calm: u32,
@@ -28,7 +31,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut command = build::cargo();
     command.args(cargo).args(build::silence("--quiet")).args(["--", "--nocapture", "--exact", TEST]);
     command.env("PLIMSOLL_KUBERNETES", kubernetes);
-    for (name, value) in [("NODES", arguments.nodes), ("PODS", arguments.pods), ("CALM", arguments.calm)] {
+    let Arguments { nodes, pods, start_over, calm } = *arguments;
+    for (name, value) in [("NODES", nodes), ("PODS", pods), ("START_OVER", start_over), ("CALM", calm)] {
         command.env(format!("PLIMSOLL_SCALE_{name}"), value.to_string());
     }
     let status = command.status().context("running cargo test")?;

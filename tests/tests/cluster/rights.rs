@@ -11,9 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{advance, pause, resume};
 
 use crate::instance::Instance;
-use crate::world::{admin, create, eventually, node, pod, pods};
-
-const KUSTOMIZATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests");
+use crate::world::{MANIFESTS, admin, create, eventually, node, pod, pods};
 
 /// Everything that a daemon asks for, with the rights that it has; how often each was refused.
 async fn everything(cluster: &Cluster, name: &str) -> BTreeMap<&'static str, u64> {
@@ -57,7 +55,7 @@ async fn everything(cluster: &Cluster, name: &str) -> BTreeMap<&'static str, u64
 #[tokio::test]
 async fn the_manifests_give_the_rights_that_are_needed_and_no_rule_can_be_missed() {
     let cluster = Cluster::start(Options::from_env().unwrap()).unwrap();
-    cluster.kubectl(&["apply", "-k", KUSTOMIZATION]).unwrap();
+    cluster.kubectl(&["apply", "-k", MANIFESTS]).unwrap();
     assert_eq!(everything(&cluster, "r-all").await, BTreeMap::new());
     let role = cluster.kubectl(&["get", "clusterrole", "plimsoll", "-o", "json"]).unwrap();
     let role: Value = serde_json::from_str(&role).unwrap();
@@ -79,6 +77,6 @@ async fn the_manifests_give_the_rights_that_are_needed_and_no_rule_can_be_missed
 fn the_monitoring_can_be_built() {
     let cluster = Cluster::start(Options::from_env().unwrap()).unwrap();
     // Applied it needs the operator's own kinds. The component for GPUs wants a kubectl of 1.21 or later.
-    let objects = cluster.kubectl(&["kustomize", &format!("{KUSTOMIZATION}/monitoring")]).unwrap();
+    let objects = cluster.kubectl(&["kustomize", &format!("{MANIFESTS}/monitoring")]).unwrap();
     assert!(objects.contains("kind: ServiceMonitor"), "{objects}");
 }

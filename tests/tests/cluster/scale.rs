@@ -10,11 +10,12 @@ use plimsoll_policy::plan::Tier;
 use plimsoll_policy::sample::Rung;
 use serde_json::Value;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::bystander::{self, Bystander};
 use crate::instance::Instance;
 use crate::meter::{Phase, Reading};
-use crate::world::{admin, create, node, pod, pods};
+use crate::world::{MANIFESTS, admin, create, node, pod, pods};
 
 /// Objects are made by so many at once.
 const MAKERS: usize = 32;
@@ -22,12 +23,16 @@ const MAKERS: usize = 32;
 const PASS: Duration = Duration::from_secs(1);
 /// After the last taint, for what else there is to tell.
 const AFTER: Duration = Duration::from_secs(10);
+/// The longest wait for all of them. Pauses after failures double to two minutes.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How much of it.
 struct Size {
     nodes: usize,
     /// Of each.
     pods: usize,
+    /// In which they start; zero is all at once.
+    start_over: Duration,
     /// How long nothing happens.
     calm: Duration,
 }
@@ -41,6 +46,7 @@ impl Size {
         Self {
             nodes: number("PLIMSOLL_SCALE_NODES", 200),
             pods: number("PLIMSOLL_SCALE_PODS", 2),
+            start_over: Duration::from_secs(number("PLIMSOLL_SCALE_START_OVER", 0) as u64),
             calm: Duration::from_secs(number("PLIMSOLL_SCALE_CALM", 10) as u64),
         }
     }
@@ -53,10 +59,11 @@ fn what_many_nodes_ask_is_bounded() {
 }
 
 async fn story(size: &Size) {
-    let cluster = Cluster::start(Options::from_env().unwrap()).unwrap();
+    let options = Options { nodes: vec![bystander::NODE.into()], ..Options::from_env().unwrap() };
+    let cluster = Cluster::start(options).unwrap();
+    cluster.kubectl(&["apply", "-k", MANIFESTS]).unwrap();
     furnish(&admin(&cluster).await, size).await;
-    let mut fleet = Fleet { cluster, instances: Vec::new(), last: None };
-    fleet.begin();
+    let mut fleet = Fleet::new(cluster);
     fleet.start(size).await;
     let start = fleet.end("start", size);
     fleet.calm(size).await;
@@ -67,6 +74,7 @@ async fn story(size: &Size) {
     let relief = fleet.end("all calm again", size);
     fleet.farewell().await;
     let farewell = fleet.end("all end at once", size);
+    assert!(fleet.missed.is_empty(), "not within {PATIENCE:?}: {:?}", fleet.missed);
     judge(size, &[start, calm, pressure, relief, farewell]);
 }
 
@@ -93,7 +101,7 @@ fn judge(size: &Size, phases: &[Phase; 5]) {
 
 async fn furnish(client: &Client, size: &Size) {
     let nodes: Vec<_> = (0..size.nodes).map(name).collect();
-    let mut makers = JoinSet::new();
+    let (begun, mut makers) = (Instant::now(), JoinSet::new());
     for some in nodes.chunks(nodes.len().div_ceil(MAKERS)).map(<[String]>::to_vec) {
         let (api, pods, each) = (Api::all(client.clone()), pods(client), size.pods);
         makers.spawn(async move {
@@ -106,6 +114,7 @@ async fn furnish(client: &Client, size: &Size) {
         });
     }
     makers.join_all().await;
+    println!("made {} nodes and their pods in {:.0} s", size.nodes, begun.elapsed().as_secs_f64());
 }
 
 fn name(index: usize) -> String {
@@ -115,28 +124,36 @@ fn name(index: usize) -> String {
 /// All nodes, in this process.
 struct Fleet {
     cluster: Cluster,
+    bystander: Bystander,
     instances: Vec<Instance>,
-    last: Option<Reading>,
+    last: Reading,
+    /// What not all of them came to.
+    missed: Vec<String>,
 }
 
 impl Fleet {
-    fn begin(&mut self) {
-        self.last = Some(Reading::take(&self.cluster));
+    fn new(cluster: Cluster) -> Self {
+        let (bystander, last) = (Bystander::start(&cluster), Reading::take(&cluster));
+        Self { cluster, bystander, instances: Vec::new(), last, missed: Vec::new() }
     }
 
     /// What happened since the last end of a phase. Said, for people.
     fn end(&mut self, what: &str, size: &Size) -> Phase {
         let now = Reading::take(&self.cluster);
-        let phase = now.since(self.last.as_ref().unwrap());
+        let phase = now.since(&self.last);
         say(what, &phase, &now, size);
-        self.last = Some(now);
+        println!("  a kubelet beside them: {}", self.bystander.take());
+        self.last = now;
         phase
     }
 
-    /// All at once, as no rollout would.
+    /// With the account of the DaemonSet: an administrator's requests are never made to wait by the API server.
     async fn start(&mut self, size: &Size) {
-        let kubeconfig = self.cluster.kubeconfig(&User::Admin, Place::Here).unwrap();
+        let account = User::ServiceAccount("plimsoll".into(), "plimsoll".into());
+        let kubeconfig = self.cluster.kubeconfig(&account, Place::Here).unwrap();
+        let (begun, each) = (Instant::now(), size.start_over / size.nodes as u32);
         for index in 0..size.nodes {
+            sleep_until(begun + each * index as u32).await;
             let mut instance = Instance::start(&kubeconfig, &name(index));
             instance.pass(Tier::Normal, Rung::Free);
             self.instances.push(instance);
@@ -181,7 +198,7 @@ impl Fleet {
     }
 
     /// Waits for all, and says when half, nearly all, and all were there.
-    async fn until(&self, what: &str, is_so: impl Fn(&Instance) -> bool) {
+    async fn until(&mut self, what: &str, is_so: impl Fn(&Instance) -> bool) {
         let (start, all) = (Instant::now(), self.instances.len());
         let mut steps = [50, 99, 100].into_iter().peekable();
         while let Some(share) = steps.peek() {
@@ -191,7 +208,11 @@ impl Fleet {
                 steps.next();
                 continue;
             }
-            assert!(start.elapsed() < Duration::from_secs(600), "{what}: only {there} of {all}");
+            if start.elapsed() > PATIENCE {
+                let missed = format!("{what}: only {there} of {all}");
+                println!("  {missed}");
+                return self.missed.push(missed);
+            }
             sleep(Duration::from_millis(200)).await;
         }
     }
