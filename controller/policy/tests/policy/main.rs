@@ -12,6 +12,7 @@ mod dry;
 mod evict;
 mod gpu;
 mod gpu_admission;
+mod gpu_evict;
 mod gpu_kill;
 mod gpu_lives;
 mod invariants;
