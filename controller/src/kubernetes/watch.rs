@@ -65,6 +65,9 @@ impl<R: Fn(&ApiPod) -> Pod> Watch<R> {
                 }
                 Some(Err(error)) => {
                     self.contact.failed(kind(&error), &error);
+                    if has_forgotten(&error) {
+                        delays.reset();
+                    }
                     pause(delays).await;
                 }
                 None => return,
@@ -119,6 +122,12 @@ impl<R: Fn(&ApiPod) -> Pod> Watch<R> {
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {LIST_WITHIN:?}")]
 struct Hangs;
+
+/// The server is there again, but not what we saw last: that is listed soon, or pods that came meanwhile would stay unknown for as long
+/// as we had learned to wait for the server. Nodes that were cut off together came back at times of their own already.
+fn has_forgotten(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
+}
 
 /// From 0.8 s on, doubling to 30 s, with jitter.
 async fn pause(delays: &mut DefaultBackoff) {
