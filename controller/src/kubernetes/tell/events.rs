@@ -19,7 +19,7 @@ use super::happening::{About, Happening, Reason};
 const NODE: (u32, Duration) = (20, Duration::from_secs(10));
 /// Events of one pod: six at once, then one a minute. That is a story from the throttle to the kill.
 const POD: (u32, Duration) = (6, Duration::from_secs(60));
-/// What of these is kept for what can't be undone.
+/// What of these is kept for what is grave.
 const KEPT: (u32, u32) = (5, 2);
 /// Different things that are remembered at once.
 const MOST: usize = 256;

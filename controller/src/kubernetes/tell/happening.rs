@@ -90,9 +90,16 @@ impl Reason {
         }
     }
 
-    /// Whether it can't be undone: the last of the budget is kept for these.
+    /// Whether it can't be undone, or waits for somebody to act: the last of the budget is kept for these.
     pub(super) const fn is_grave(self) -> bool {
-        matches!(self, Self::ModelKilled | Self::ModelEvicted | Self::ModelNotRestored)
+        matches!(
+            self,
+            Self::ModelKilled
+                | Self::ModelEvicted
+                | Self::ModelNotRestored
+                | Self::EvictionBlocked
+                | Self::EvictionFailed
+        )
     }
 }
 
