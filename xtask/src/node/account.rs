@@ -9,24 +9,13 @@ use crate::tally::Tally;
 #[derive(Debug)]
 pub(super) struct Account {
     story: String,
-    by_hand: bool,
     tally: Tally,
 }
 
 impl Account {
-    /// Nothing yet, of a story that is told by hand or as a part of all tests.
-    pub(super) fn new(story: impl Into<String>, by_hand: bool) -> Self {
-        Self { story: story.into(), by_hand, tally: Tally::default() }
-    }
-
-    /// Something that an emulated machine does not show every time: told by hand only, and counted as skipped otherwise.
-    pub(super) fn check_by_hand(&mut self, what: &str, look: impl FnOnce() -> Result<()>) {
-        if self.by_hand {
-            self.check(what, look);
-        } else {
-            println!("skip  {}: {what}  (told by `cargo xtask node` only)", self.story);
-            self.tally.skipped += 1;
-        }
+    /// Nothing yet.
+    pub(super) fn new(story: impl Into<String>) -> Self {
+        Self { story: story.into(), tally: Tally::default() }
     }
 
     /// Something that is to be shown; the story goes on without it.

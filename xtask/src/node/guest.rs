@@ -40,6 +40,21 @@ impl Node {
         until(what, || Ok(self.0.shell().run(script)?.passed()))
     }
 
+    /// Does something, by a script, and sees that a cgroup that is frozen runs within the two seconds of the guest's clock that are promised.
+    pub(super) fn thaws_after(&self, deed: &str, cgroup: &str) -> Result<()> {
+        let events = format!("{CGROUPS}/{cgroup}/cgroup.events");
+        let said = self.script(&format!(
+            "now() {{ cut -d' ' -f1 /proc/uptime | tr -d .; }}
+             {deed}
+             start=$(now)
+             while grep -q 'frozen 1' {events}; do [ $(($(now) - start)) -lt 1000 ] || break; done
+             echo $(($(now) - start))"
+        ))?;
+        let hundredths: u32 = said.trim().parse().with_context(|| said.clone())?;
+        ensure!(hundredths < 200, "it took {hundredths} hundredths of a second");
+        Ok(())
+    }
+
     /// Installs a unit's command under systemd, and starts it.
     pub(super) fn start(&self, unit: &str, options: &str, command: &str) -> Result<()> {
         self.script(&format!("systemd-run --quiet --collect --unit {unit} {options} {command}")).map(drop)

@@ -10,7 +10,7 @@ use crate::{build, setup};
 /// The newest kernel of Debian stable.
 const KERNEL: &str = "6.12";
 /// As much as leaves a model server and a hungry neighbour room beside kubelet and containerd.
-const MEMORY_MIB: u32 = 3072;
+pub(super) const MEMORY_MIB: u32 = 3072;
 /// The disk at `/data`: programs and images.
 const DATA_MIB: u32 = 1536;
 

@@ -7,17 +7,22 @@ mod machine;
 mod pods;
 mod runtime;
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use procfs::Current as _;
 
 use crate::build;
 use crate::tally::Tally;
-use crate::vm::Machine;
+use crate::vm::{Boot, Machine};
 use guest::Node;
 use pods::Driver;
+
+/// What a control plane takes on this machine.
+const CONTROL_PLANE_MIB: u32 = 1536;
 
 /// What is done with the node: without a command, all stories are told.
 #[derive(Args)]
@@ -64,9 +69,9 @@ struct Keep {
 /// Tells stories, or lets a person at the node.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let tally = match &arguments.task {
-        None => all(true)?,
-        Some(Task::Containers { driver, keep }) => containers(&drivers(*driver), keep, true)?,
-        Some(Task::Kubelet { driver, keep }) => with_kubelet(*driver, keep, true)?,
+        None => test()?,
+        Some(Task::Containers { driver, keep }) => containers(&boot("containers")?, &drivers(*driver), keep)?,
+        Some(Task::Kubelet { driver, keep }) => with_kubelet(&boot("kubelet")?, *driver, keep)?,
         Some(Task::Run { script }) => {
             let ended = up("by-hand")?.0.shell().run(script)?;
             print!("{}", ended.output);
@@ -82,35 +87,51 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(tally.exit_code())
 }
 
-/// The step of the tests: every story, without what only a person at the machine asks for.
+/// The step of the tests: every story, each on a fresh node. Most of what they do is to wait, so two nodes run side by side where there
+/// is room for them.
 pub(crate) fn test() -> Result<Tally> {
-    all(false)
+    let keep = Keep { keep: false };
+    let boot = boot("containers")?;
+    let other = Boot { log: log("kubelet"), ..boot.clone() };
+    let first = || containers(&boot, &drivers(None), &keep);
+    let second = || with_kubelet(&other, Driver::Systemd, &keep);
+    let (first, second) = if has_room_for_two()? {
+        std::thread::scope(|scope| {
+            let first = scope.spawn(first);
+            let second = second();
+            (first.join().unwrap_or_else(|panic| resume_unwind(panic)), second)
+        })
+    } else {
+        (first(), second())
+    };
+    let mut tally = first?;
+    tally += second?;
+    Ok(tally)
 }
 
-/// Every story, each on a fresh node.
-fn all(by_hand: bool) -> Result<Tally> {
-    let keep = Keep { keep: false };
-    let mut tally = containers(&drivers(None), &keep, by_hand)?;
-    tally += with_kubelet(Driver::Systemd, &keep, by_hand)?;
-    Ok(tally)
+/// Each node is a guest and a control plane.
+fn has_room_for_two() -> Result<bool> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let available = procfs::Meminfo::current()?.mem_available.unwrap_or_default() >> 20;
+    Ok(cores > 1 && available >= 2 * u64::from(machine::MEMORY_MIB + CONTROL_PLANE_MIB))
 }
 
 fn drivers(only: Option<Driver>) -> Vec<Driver> {
     only.map_or_else(|| vec![Driver::Systemd, Driver::Cgroupfs], |driver| vec![driver])
 }
 
-fn containers(drivers: &[Driver], keep: &Keep, by_hand: bool) -> Result<Tally> {
-    let node = up("containers")?;
-    let tally = runtime::tell(&node, drivers, by_hand)?;
+fn containers(boot: &Boot, drivers: &[Driver], keep: &Keep) -> Result<Tally> {
+    let node = start(boot)?;
+    let tally = runtime::tell(&node, drivers);
     if keep.keep {
         wait_for_enter(&node)?;
     }
     Ok(tally)
 }
 
-fn with_kubelet(driver: Driver, keep: &Keep, by_hand: bool) -> Result<Tally> {
-    let node = up("kubelet")?;
-    let tally = kubelet::tell(&node, driver, by_hand);
+fn with_kubelet(boot: &Boot, driver: Driver, keep: &Keep) -> Result<Tally> {
+    let node = start(boot)?;
+    let tally = kubelet::tell(&node, driver);
     if keep.keep {
         wait_for_enter(&node)?;
     }
@@ -119,7 +140,16 @@ fn with_kubelet(driver: Driver, keep: &Keep, by_hand: bool) -> Result<Tally> {
 
 /// A node with nothing started on it.
 fn up(name: &str) -> Result<Node> {
-    Ok(Node(Machine::start(&machine::boot(&log(name))?)?))
+    start(&boot(name)?)
+}
+
+/// What there is to be booted, with its programs built.
+fn boot(name: &str) -> Result<Boot> {
+    machine::boot(&log(name))
+}
+
+fn start(boot: &Boot) -> Result<Node> {
+    Ok(Node(Machine::start(boot)?))
 }
 
 /// The console; the journal lies beside it.

@@ -3,7 +3,7 @@ use anyhow::{Context as _, Result, ensure};
 use plimsoll_cluster::{ALL, Cluster, Options, Place, User};
 use serde_json::json;
 
-use super::NODE;
+use super::{NODE, pods};
 use crate::build;
 use crate::node::guest::{Node, until};
 use crate::node::pods::Driver;
@@ -75,6 +75,14 @@ pub(super) fn install(cluster: &Cluster) -> Result<()> {
         let ready = "jsonpath={.status.numberReady}";
         Ok(cluster.kubectl(&["-n", "plimsoll", "get", "daemonset", "plimsoll", "-o", ready])? == "1")
     })
+}
+
+/// The UID of our pod on the node, and what the runtime calls its container.
+pub(super) fn our_container(cluster: &Cluster) -> Result<(String, String)> {
+    let said = cluster.kubectl(&["-n", "plimsoll", "get", "pods", "-o", "json"])?;
+    let pods: serde_json::Value = serde_json::from_str(&said).context("our pods")?;
+    let pod = &pods["items"][0];
+    Ok((pods::uid(pod)?, pods::container_id(pod, "plimsoll")?))
 }
 
 /// Where our pod on the node answers.

@@ -22,8 +22,8 @@ struct Stage<'a> {
 }
 
 /// Tells the story on a fresh node.
-pub(super) fn tell(node: &Node, driver: Driver, by_hand: bool) -> Tally {
-    let mut account = Account::new(format!("kubelet, {} driver", driver.name()), by_hand);
+pub(super) fn tell(node: &Node, driver: Driver) -> Tally {
+    let mut account = Account::new(format!("kubelet, {} driver", driver.name()));
     // Where it could not go on is in the account.
     let _ = story(node, driver, &mut account);
     account.tally()
@@ -37,21 +37,29 @@ fn story(node: &Node, driver: Driver, account: &mut Account) -> Result<()> {
     })?;
     let mut stage = Stage { node, cluster, driver };
     account.must("the DaemonSet as shipped becomes ready", || join::install(&stage.cluster))?;
+    account.check("`plimsoll check` in the pod misses nothing that the node has", || scenes::checked(&stage));
     account.must("pods run, and are workloads", || scenes::pods_run(&stage))?;
     account.check("no sandbox was ever a workload", || scenes::sandboxes_left_alone(&stage));
     account.must("the least grows and is frozen", || scenes::held(&stage))?;
+    account.check("its sidecar and its pod are left alone", || scenes::sidecar_untouched(&stage));
     account.check("the first answers, is ready and was never started again", || scenes::chat_answers(&stage));
     account.check("an Event on the pod says so", || scenes::event(&stage));
-    account.check("the node has the taint and the condition", || scenes::tainted(&stage));
-    account.check("when all is calm the pod is thawed, and taint and condition go", || scenes::calm(&stage));
+    account.check("the node has taint and condition, and a new pod has to wait", || scenes::tainted(&stage));
+    account.check("when all is calm the pod is thawed, taint and condition go, the new pod comes", || {
+        scenes::calm(&stage)
+    });
+    account.check("a pod that the node can't hold is evicted, once its disruption budget allows it", || {
+        scenes::evicted(&stage)
+    });
     account.check("kubelet is restarted while a pod is held", || scenes::kubelet_restarted(&stage));
     account.check("the API server is stopped while a pod is held, and comes back", || {
         scenes::api_server_away(&mut stage)
     });
-    account.check_by_hand(
-        "a pod that the node can't hold is evicted, once its disruption budget allows it",
-        || scenes::evicted(&stage),
+    account.check(
+        "our container is killed while a pod is frozen: thawed within two seconds, and taken over",
+        || scenes::killed(&stage),
     );
+    account.check("no plan broke an invariant", || scenes::no_invariant_broken(&stage));
     account.check("the DaemonSet is deleted while a pod is frozen: it is let go", || {
         scenes::uninstalled(&stage)
     });

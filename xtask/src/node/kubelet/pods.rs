@@ -3,9 +3,12 @@ use anyhow::{Context as _, Result};
 use plimsoll_cluster::Cluster;
 use serde_json::{Value, json};
 
+use super::scenes::TAINT;
 use crate::node::guest::until;
-use crate::node::image::WORKLOAD;
+use crate::node::image::{PAUSING, WORKLOAD};
 
+/// The container of the least important pod that is no workload.
+pub(super) const SIDECAR: &str = "telemetry";
 /// Serves a model and answers probes over HTTP.
 const CHAT: &str = "mkdir -p /www && echo fine > /www/index.html && httpd -p 8080 -h /www && \
                     plimsoll-workload weights --mib 32 /weights && exec plimsoll-workload model-server \
@@ -22,12 +25,26 @@ pub(super) fn chat() -> Value {
     pod
 }
 
-/// Who matters least: grows when it is told to.
+/// Who matters least: grows when it is told to. One container is the workload, others prepare it and look after it. The node takes it
+/// while it has our taint, so that no scene waits for the end of an earlier one's.
 pub(super) fn batch(mib: u32) -> Value {
     let command = format!(
         "exec plimsoll-workload batch-job --idle --from-mib 60 --to-mib {mib} --rate-mib 60 --grow-on-line < /trigger/go"
     );
-    pod("batch", &json!({ "plimsoll.dev/priority": "-10" }), &command)
+    let annotations = json!({ "plimsoll.dev/priority": "-10", "plimsoll.dev/container": "server" });
+    let mut pod = pod("batch", &annotations, &command);
+    let helper = |name: &str, command: Value| json!({ "name": name, "image": WORKLOAD, "imagePullPolicy": "Never", "command": command });
+    pod["spec"]["initContainers"] = json!([helper("prepare", json!(["/bin/echo", "prepared"]))]);
+    if let Some(containers) = pod["spec"]["containers"].as_array_mut() {
+        containers.push(helper(SIDECAR, json!(PAUSING)));
+    }
+    pod["spec"]["tolerations"] = json!([{ "key": TAINT, "operator": "Exists" }]);
+    pod
+}
+
+/// A pod that does nothing, and tolerates nothing.
+pub(super) fn newcomer() -> Value {
+    pod("newcomer", &json!({}), "exec sleep 100000")
 }
 
 /// The same in a set that starts it anew when it is gone: nobody else's pods are handed to another node.
@@ -84,11 +101,25 @@ pub(super) fn get(cluster: &Cluster, name: &str) -> Result<Option<Value>> {
     serde_json::from_str(&said).map(Some).context("a pod")
 }
 
+/// Its UID.
+pub(super) fn uid(pod: &Value) -> Result<String> {
+    Ok(pod["metadata"]["uid"].as_str().context("a pod without a UID")?.to_owned())
+}
+
+/// What the runtime calls a container of it.
+pub(super) fn container_id(pod: &Value, name: &str) -> Result<String> {
+    let all = pod["status"]["containerStatuses"].as_array().context("a pod without containers")?;
+    let id = all.iter().find(|it| it["name"] == name).and_then(|it| it["containerID"].as_str());
+    Ok(id.with_context(|| format!("no container {name}"))?.trim_start_matches("containerd://").to_owned())
+}
+
 /// Waits until it runs, and is ready if it can be.
 pub(super) fn ready(cluster: &Cluster, name: &str) -> Result<()> {
     until(&format!("{name} is ready"), || {
         let pod = get(cluster, name)?;
-        Ok(pod.is_some_and(|pod| pod["status"]["containerStatuses"][0]["ready"] == true))
+        let containers =
+            pod.and_then(|mut pod| pod["status"]["containerStatuses"].as_array_mut().map(std::mem::take));
+        Ok(containers.is_some_and(|all| all.iter().all(|it| it["ready"] == true)))
     })
 }
 

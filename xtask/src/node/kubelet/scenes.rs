@@ -10,7 +10,7 @@ const FILLER_MIB: u32 = 1500;
 /// To what the pod would grow.
 const BATCH_MIB: u32 = 1300;
 /// Names of ours in the API.
-const TAINT: &str = "plimsoll.dev/memory-pressure";
+pub(super) const TAINT: &str = "plimsoll.dev/memory-pressure";
 const CONDITION: &str = "plimsoll.dev/MemoryTier";
 
 impl Stage<'_> {
@@ -50,13 +50,15 @@ impl Stage<'_> {
         })
     }
 
-    /// The cgroup of the container of a pod, below the root.
+    /// The cgroup of the workload of a pod, below the root.
     fn cgroup(&self, name: &str) -> Result<String> {
+        self.cgroup_of(name, "server")
+    }
+
+    /// The cgroup of a container of a pod.
+    fn cgroup_of(&self, name: &str, container: &str) -> Result<String> {
         let pod = pods::get(&self.cluster, name)?.with_context(|| format!("there is no pod {name}"))?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let uid = text(&pod["metadata"]["uid"]);
-        let id = text(&pod["status"]["containerStatuses"][0]["containerID"]);
-        Ok(self.driver.container(&uid, id.trim_start_matches("containerd://")))
+        Ok(self.driver.container(&pods::uid(&pod)?, &pods::container_id(&pod, container)?))
     }
 
     fn is_frozen(&self, cgroup: &str) -> Result<bool> {
@@ -132,6 +134,29 @@ pub(super) fn held(stage: &Stage<'_>) -> Result<()> {
     until("the least is frozen", || stage.is_frozen(&cgroup))
 }
 
+/// Neither the container beside the workload nor the pod as a whole.
+pub(super) fn sidecar_untouched(stage: &Stage<'_>) -> Result<()> {
+    let sidecar = stage.cgroup_of("batch", pods::SIDECAR)?;
+    let pod = sidecar.rsplit_once('/').map(|(pod, _)| pod).context("a container is in a pod")?;
+    for cgroup in [sidecar.as_str(), pod] {
+        ensure!(stage.is_free(cgroup)?, "something is done to {cgroup}");
+    }
+    let address = join::our_address(&stage.cluster)?;
+    let known = stage.node.script(&format!("/data/plimsoll status --json --url http://{address}:9478"))?;
+    ensure!(!known.contains(&sidecar), "{} is a workload: {known}", pods::SIDECAR);
+    Ok(())
+}
+
+/// What a user would type in the pod. The machine has no swap, and its kernel is older than memory.high that does not reclaim.
+pub(super) fn checked(stage: &Stage<'_>) -> Result<()> {
+    let (_, id) = join::our_container(&stage.cluster)?;
+    let said = stage.node.script(&format!("ctr -n k8s.io task exec --exec-id check {id} plimsoll check"))?;
+    let missing = said.lines().filter_map(|line| line.strip_prefix("missing")?.split_whitespace().next());
+    let missing: Vec<_> = missing.collect();
+    ensure!(missing == ["swap", "nonblocking_high"], "the check in the pod said: {said}");
+    Ok(())
+}
+
 /// Over the network of pods, from the node.
 pub(super) fn chat_answers(stage: &Stage<'_>) -> Result<()> {
     let pod = pods::get(&stage.cluster, "chat")?.context("there is no pod chat")?;
@@ -156,7 +181,12 @@ pub(super) fn event(stage: &Stage<'_>) -> Result<()> {
 
 pub(super) fn tainted(stage: &Stage<'_>) -> Result<()> {
     until("the node has the taint", || Ok(stage.taint()?.contains("NoSchedule")))?;
-    until("the node has the condition", || Ok(stage.condition()? == "True"))
+    until("the node has the condition", || Ok(stage.condition()? == "True"))?;
+    stage.apply(&pods::newcomer())?;
+    until("the scheduler keeps a new pod away", || {
+        let said = "jsonpath={.status.conditions[?(@.reason==\"Unschedulable\")].message}";
+        Ok(stage.cluster.kubectl(&["get", "pod", "newcomer", "-o", said])?.contains(TAINT))
+    })
 }
 
 pub(super) fn calm(stage: &Stage<'_>) -> Result<()> {
@@ -164,7 +194,9 @@ pub(super) fn calm(stage: &Stage<'_>) -> Result<()> {
     stage.relieve()?;
     until("the least is free", || stage.is_free(&cgroup))?;
     until("the taint is gone", || Ok(stage.taint()?.is_empty()))?;
-    until("the condition is over", || Ok(stage.condition()? != "True"))
+    until("the condition is over", || Ok(stage.condition()? != "True"))?;
+    pods::ready(&stage.cluster, "newcomer")?;
+    stage.cluster.kubectl(&["delete", "pod", "newcomer", "--wait=false"]).map(drop)
 }
 
 pub(super) fn kubelet_restarted(stage: &Stage<'_>) -> Result<()> {
@@ -206,6 +238,27 @@ pub(super) fn evicted(stage: &Stage<'_>) -> Result<()> {
     until("the pod is gone", || Ok(pods::get(&stage.cluster, &name)?.is_none()))?;
     stage.relieve()?;
     stage.cluster.kubectl(&["delete", "replicaset", "batches"]).map(drop)
+}
+
+/// All processes of our container die at once, which is how a runtime ends it. The guardian is not among them; kubelet starts the next.
+pub(super) fn killed(stage: &Stage<'_>) -> Result<()> {
+    let cgroup = stage.frozen_batch()?;
+    let (uid, id) = join::our_container(&stage.cluster)?;
+    let ours = stage.driver.container(&uid, &id);
+    stage.node.thaws_after(&format!("echo 1 > {CGROUPS}/{ours}/cgroup.kill"), &cgroup)?;
+    stage.relieve()?;
+    until("another container has taken over", || Ok(join::our_container(&stage.cluster)?.1 != id))?;
+    stage.known("batch")?;
+    until("nothing of ours is left", || stage.is_free(&cgroup))
+}
+
+/// The daemon judges its own plans.
+pub(super) fn no_invariant_broken(stage: &Stage<'_>) -> Result<()> {
+    let broken = stage
+        .node
+        .script("grep -h 'a plan broke an invariant' /var/log/pods/plimsoll_*/plimsoll/*.log || true")?;
+    ensure!(broken.trim().is_empty(), "{broken}");
+    Ok(())
 }
 
 pub(super) fn uninstalled(stage: &Stage<'_>) -> Result<()> {

@@ -33,15 +33,15 @@ struct Stage<'a> {
 }
 
 /// Tells the story for one driver after the other, on one node.
-pub(super) fn tell(node: &Node, drivers: &[Driver], by_hand: bool) -> Result<Tally> {
+pub(super) fn tell(node: &Node, drivers: &[Driver]) -> Tally {
     let mut tally = Tally::default();
     for driver in drivers {
-        let mut account = Account::new(format!("containers, {} driver", driver.name()), by_hand);
+        let mut account = Account::new(format!("containers, {} driver", driver.name()));
         // Where it could not go on is in the account.
         let _ = story(node, *driver, &mut account);
         tally += account.tally();
     }
-    Ok(tally)
+    tally
 }
 
 fn story(node: &Node, driver: Driver, account: &mut Account) -> Result<()> {
@@ -56,7 +56,7 @@ fn story(node: &Node, driver: Driver, account: &mut Account) -> Result<()> {
     account.check("what somebody lowers is never raised, and stands there afterwards", || {
         scenes::lowered(&mut stage)
     });
-    account.check_by_hand("a reload of systemd during a throttle", || scenes::reloaded(&mut stage));
+    account.check("a reload of systemd during a throttle", || scenes::reloaded(&mut stage));
     account.check("kubelet's memory.swap.max 0 and memory.oom.group 1 stay and are known", || {
         scenes::as_a_modern_kubelet(&mut stage)
     });
@@ -65,6 +65,7 @@ fn story(node: &Node, driver: Driver, account: &mut Account) -> Result<()> {
     });
     account.check("SIGKILL while a pod is frozen: thawed within two seconds", || scenes::killed(&mut stage));
     account.check("a pod deleted while it is held is gone and forgotten", || scenes::deleted(&mut stage));
+    account.check("no plan broke an invariant", || scenes::no_invariant_broken(&stage));
     strike(&stage)
 }
 

@@ -215,19 +215,10 @@ pub(super) fn api_server_away(stage: &mut Stage<'_>) -> Result<()> {
     until("it watches again", || Ok(daemon::metric(stage.node, "plimsoll_kubernetes_connected")? > 0.0))
 }
 
-/// Two seconds of the guest's clock are the promise itself.
 pub(super) fn killed(stage: &mut Stage<'_>) -> Result<()> {
     stage.frozen_batch()?;
-    let events = format!("{CGROUPS}/{}/cgroup.events", stage.batch.cgroup());
-    let said = stage.node.script(&format!(
-        "systemctl kill --kill-who=main --signal=KILL plimsoll
-         now() {{ cut -d' ' -f1 /proc/uptime | tr -d .; }}
-         start=$(now)
-         while grep -q 'frozen 1' {events}; do [ $(($(now) - start)) -lt 1000 ] || break; done
-         echo $(($(now) - start))"
-    ))?;
-    let hundredths: u32 = said.trim().parse().with_context(|| said.clone())?;
-    ensure!(hundredths < 200, "it took {hundredths} hundredths of a second");
+    let deed = "systemctl kill --kill-who=main --signal=KILL plimsoll";
+    stage.node.thaws_after(deed, &stage.batch.cgroup())?;
     stage.relieve()?;
     until("nothing of ours is left", || stage.free(&stage.batch))?;
     stage.node.script("systemctl reset-failed plimsoll; systemctl start plimsoll").map(drop)
@@ -242,4 +233,13 @@ pub(super) fn deleted(stage: &mut Stage<'_>) -> Result<()> {
     until("it is forgotten", || Ok(daemon::workload(stage.node, &stage.batch.workload())?.is_none()))?;
     stage.relieve()?;
     stage.node.script("systemctl is-active plimsoll").map(drop)
+}
+
+/// The daemon judges its own plans.
+pub(super) fn no_invariant_broken(stage: &Stage<'_>) -> Result<()> {
+    let broken = stage
+        .node
+        .script("journalctl -u plimsoll -o cat --no-pager | grep 'a plan broke an invariant' || true")?;
+    ensure!(broken.trim().is_empty(), "{broken}");
+    Ok(())
 }
