@@ -22,6 +22,8 @@ pub struct Standing {
     pub answered_ms: Option<u64>,
     /// How often the watch was begun again, by what was in the way.
     pub failures: BTreeMap<&'static str, u64>,
+    /// How often the watch panicked and was begun again.
+    pub restarts: u64,
     /// What has been said since the last answer.
     said: Vec<&'static str>,
 }
@@ -56,6 +58,13 @@ impl Contact {
                 "the API server does not tell about pods; going on with the last known ones"
             );
         }
+    }
+
+    /// The watch panicked, and is begun again.
+    pub(super) fn fell(&self) {
+        let mut now = self.lock();
+        now.connected = false;
+        now.restarts += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, Standing> {

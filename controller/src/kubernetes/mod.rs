@@ -3,6 +3,7 @@
 //! Nothing here is waited for by a pass, and nothing here is needed for one: with the API server away, the last known pods and
 //! the cgroup tree itself say who is there.
 
+mod backoff;
 mod book;
 pub(crate) mod client;
 mod contact;
@@ -13,11 +14,13 @@ pub mod needs;
 pub mod pods;
 mod processes;
 pub mod read;
+mod revival;
 mod strangers;
 pub mod tell;
 pub mod tree;
 mod watch;
 
+use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,13 +30,14 @@ use kube::Client;
 use plimsoll_policy::config::Config;
 use tokio::runtime::Handle;
 use tokio::sync::watch::{self as latest, Receiver};
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 pub use self::book::Bell;
 pub use self::contact::{Contact, Standing};
 pub use self::pods::PodRef;
 use self::pods::{Pod, Pods};
 use self::read::{ApiPod, Own};
+use self::revival::Revival;
 use self::watch::Watch;
 
 /// The files of a service account, or a kubeconfig, that are not there (yet) are looked for as often as this.
@@ -73,8 +77,21 @@ pub fn start(config: &Config, own: &str, runtime: &Handle) -> io::Result<(Parts,
     Ok((Parts { node, pods, client, contact }, bell))
 }
 
-/// Until the runtime ends.
+/// Until the runtime ends. Whatever happens to the watch, the last known pods stay.
 async fn run<R: Fn(&ApiPod) -> Pod>(config: Config, watch: Watch<R>, way: latest::Sender<Option<Client>>) {
+    let mut revival = Revival::new("watch");
+    loop {
+        let Err(until) = revival.attempt(follow(&config, &watch, &way)).await;
+        watch.contact.fell();
+        sleep_until(until).await;
+    }
+}
+
+async fn follow<R: Fn(&ApiPod) -> Pod>(
+    config: &Config,
+    watch: &Watch<R>,
+    way: &latest::Sender<Option<Client>>,
+) -> Infallible {
     let clients = loop {
         match client::clients(&config.kubernetes, &watch.contact).await {
             Ok(clients) => break clients,
@@ -83,5 +100,8 @@ async fn run<R: Fn(&ApiPod) -> Pod>(config: Config, watch: Watch<R>, way: latest
         sleep(LOOK_AGAIN).await;
     };
     way.send_replace(Some(clients.common));
-    watch.run(clients.watching).await;
+    watch.run(clients.watching).await
 }
+
+#[cfg(test)]
+mod tests;

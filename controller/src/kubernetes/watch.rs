@@ -1,6 +1,7 @@
 //! Keeps the pods of this node as the API server tells them, for ever: list once, then watch; begin again where it breaks off.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub(super) struct Watch<R> {
 
 impl<R: Fn(&ApiPod) -> Pod> Watch<R> {
     /// Until the runtime ends.
-    pub(super) async fn run(mut self, client: Client) {
+    pub(super) async fn run(&self, client: Client) -> Infallible {
         let api = Api::all(client);
         let mut delays = DefaultBackoff::default();
         loop {
@@ -44,7 +45,7 @@ impl<R: Fn(&ApiPod) -> Pod> Watch<R> {
     }
 
     /// Ends where a list is asked for and nothing comes.
-    async fn until_it_hangs(&mut self, api: Api<ApiPod>, delays: &mut DefaultBackoff) {
+    async fn until_it_hangs(&self, api: Api<ApiPod>, delays: &mut DefaultBackoff) {
         let mut events = pin!(watcher(api, self.selection()));
         let mut listed = None;
         loop {
@@ -86,7 +87,7 @@ impl<R: Fn(&ApiPod) -> Pod> Watch<R> {
     }
 
     /// `listed` is there while a list is under way; what it lacks at its end is gone.
-    fn take(&mut self, event: Event<ApiPod>, listed: &mut Option<BTreeMap<String, Pod>>) {
+    fn take(&self, event: Event<ApiPod>, listed: &mut Option<BTreeMap<String, Pod>>) {
         match event {
             Event::Init => *listed = Some(BTreeMap::new()),
             Event::InitApply(object) => {

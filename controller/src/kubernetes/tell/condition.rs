@@ -8,12 +8,12 @@ use plimsoll_policy::plan::Tier;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::budget::Dice;
 use super::call::{Call, STRATEGIC};
 use super::counts::What;
 use super::happening::plain;
 use super::standing::Standing;
 use super::steady::{Holds, Levels};
+use crate::kubernetes::backoff::Dice;
 
 /// Its type.
 pub(super) const CONDITION: &str = "plimsoll.dev/MemoryTier";

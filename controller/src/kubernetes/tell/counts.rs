@@ -107,6 +107,7 @@ pub struct Counts {
     taint: AtomicU64,
     /// When the condition was last written, in seconds since 1970; 0 before that.
     condition: AtomicU64,
+    restarts: AtomicU64,
 }
 
 impl Counts {
@@ -138,6 +139,16 @@ impl Counts {
     #[must_use]
     pub fn condition(&self) -> Option<u64> {
         Some(self.condition.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
+    /// How often the task that speaks panicked and was begun again.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn fell(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn ended(&self, what: What, how: Ending) {

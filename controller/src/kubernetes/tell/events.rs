@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::series::Series;
-use super::budget::{Budget, Dice};
+use super::budget::Budget;
 use super::call::{Call, CallError};
 use super::counts::{Counts, Ending, Fate};
 use super::happening::{About, Happening, Reason};
+use crate::kubernetes::backoff::Dice;
 
 /// Events of a node: twenty at once, then six a minute. A kubelet allows itself as many in a second; this is what is left when five
 /// thousand nodes speak at once.

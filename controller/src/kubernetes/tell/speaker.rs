@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::budget::{Backoff, Budget, Dice};
+use super::budget::Budget;
 use super::call::{Call, CallError, JSON, Line, MERGE, is_name};
 use super::condition::{Condition, removal};
 use super::counts::{Counts, Ending, What};
@@ -24,7 +24,9 @@ use super::standing::Standing;
 use super::taint::{Effect, Taint};
 use super::tiers::Tiers;
 use super::view::View;
+use crate::kubernetes::backoff::{Backoff, Dice};
 use crate::kubernetes::pods::Pods;
+use crate::kubernetes::revival::Revival;
 use crate::sense::clock;
 
 /// Requests of a node: thirty at once, then twelve a minute. Five thousand nodes under pressure at once make a thousand a second then;
@@ -42,6 +44,9 @@ const FORBIDDEN: Duration = Duration::from_secs(300);
 const IDLE: Duration = Duration::from_secs(60);
 /// Times that the taint is tried where somebody else is always quicker.
 const RACES: u32 = 4;
+
+/// Why there is no eviction while the task itself is begun again.
+const FELL: &str = "what speaks to the API server failed";
 
 /// What others hand over.
 pub(super) struct Ears {
@@ -117,22 +122,53 @@ impl Speaker {
 
     /// Speaks until it is told to stop, or nobody is there any more to say so; then takes back what only holds while it is looked after.
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        let mut revival = Revival::new("telling");
+        while let Err(until) = revival.attempt(self.speak(&mut stop)).await {
+            self.counts.fell();
+            self.decline(FELL);
+            self = self.anew();
+            tokio::select! {
+                _ = &mut stop => break,
+                () = self.rest(until) => {}
+            }
+        }
+        self.farewell().await;
+    }
+
+    /// One that knows nothing, with the same ears: what a panic left half done is not gone on with. What was asked of the API server
+    /// stays asked.
+    fn anew(self) -> Self {
+        let Self { node, config, ears, evicted, budget, backoff, counts, .. } = self;
+        Self { budget, backoff, ..Self::new(&node, &config, ears, evicted, counts) }
+    }
+
+    /// Says nothing, but to those who want an eviction that there is none.
+    async fn rest(&mut self, until: Instant) {
+        loop {
+            tokio::select! {
+                Some(order) = self.ears.orders.recv() => self.answer(&order, ActResult::Failed(FELL.into())),
+                () = sleep_until(until) => return,
+            }
+        }
+    }
+
+    /// Until it is told to stop.
+    async fn speak(&mut self, stop: &mut oneshot::Receiver<()>) {
         loop {
             let job = match self.next(Instant::now()) {
                 Ok(job) => job,
                 Err(until) => {
                     tokio::select! {
-                        _ = &mut stop => break,
+                        _ = &mut *stop => return,
                         () = self.hear(until) => continue,
                     }
                 }
             };
             tokio::select! {
-                _ = &mut stop => break,
+                _ = &mut *stop => return,
                 () = self.perform(job) => {}
             }
         }
-        self.farewell().await;
     }
 
     /// Waits for something to happen, until then at the latest.
@@ -161,11 +197,10 @@ impl Speaker {
             self.decline("the way to the API server is not known");
             return Err(now + IDLE);
         }
-        if let Some(order) = self.orders.pop_front() {
+        if let Some(order) = self.orders.front() {
             if self.budget.ready(0, now) <= now {
-                return Ok(Job::Evict(order));
+                return Ok(Job::Evict(order.clone()));
             }
-            self.orders.push_front(order);
             self.decline("this node has asked the API server for too much lately");
         }
         let ready = self.budget.ready(KEPT, now);
@@ -252,7 +287,12 @@ impl Speaker {
     async fn perform(&mut self, job: Job) {
         match job {
             Job::Look => self.look().await,
-            Job::Evict(order) => self.evict(&order).await,
+            Job::Evict(order) => {
+                let result = self.evict(&order).await;
+                // Not before: whatever happens to us, who waits for it is answered.
+                self.orders.pop_front();
+                self.answer(&order, result);
+            }
             Job::Taint(effect) => self.taint(effect).await,
             Job::Condition(call) => self.condition(&call).await,
             Job::Event(key, call) => {
@@ -290,9 +330,9 @@ impl Speaker {
         read(self.call(&call).await?)
     }
 
-    async fn evict(&mut self, order: &Order) {
+    async fn evict(&mut self, order: &Order) -> ActResult {
         if !(is_name(&order.pod.namespace) && is_name(&order.pod.pod)) {
-            return self.answer(order, ActResult::Failed("its name is none".into()));
+            return ActResult::Failed("its name is none".into());
         }
         let answer = self.call(&order.call()).await;
         let result = result(&answer);
@@ -302,7 +342,7 @@ impl Speaker {
             ?result,
             "asked for an eviction"
         );
-        self.answer(order, result);
+        result
     }
 
     async fn condition(&mut self, call: &Call) {
@@ -404,7 +444,8 @@ impl Speaker {
         if self.taint.as_ref().is_none_or(|taint| taint.there().is_some()) {
             self.taint(None).await;
         }
-        if self.condition.is_some() {
+        // Who has not looked (again) may have left one.
+        if self.condition.is_some() || self.look.is_some() {
             let _ = self.call(&removal(&self.node)).await;
         }
         self.events.hurry(Instant::now());

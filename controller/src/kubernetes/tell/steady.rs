@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::budget::Dice;
+use crate::kubernetes::backoff::Dice;
 
 /// How long a signal has to hold, and to be over.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,9 @@ use plimsoll_policy::plan::Tier;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::budget::Dice;
 use super::standing::Standing;
 use super::steady::{Holds, Levels};
+use crate::kubernetes::backoff::Dice;
 
 /// Its key.
 pub(super) const TAINT: &str = "plimsoll.dev/memory-pressure";

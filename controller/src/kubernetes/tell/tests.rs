@@ -26,6 +26,8 @@ enum Mood {
     Ill,
     /// Answers after ten seconds.
     Slow,
+    /// Makes us panic.
+    Breaks,
     /// Says nothing.
     Hangs,
 }
@@ -72,6 +74,7 @@ impl Server {
             Mood::Well => {}
             Mood::Ill => return respond(503, &json!({ "message": "ill" })),
             Mood::Slow => sleep(Duration::from_secs(10)).await,
+            Mood::Breaks => panic!("an answer that nobody thought of"),
             Mood::Hangs => std::future::pending().await,
         }
         let (code, answer) = self.lock().answer(parts.method.as_str(), parts.uri.path(), &body);
@@ -178,6 +181,12 @@ impl World {
             Plan { workloads: wanted.map(|wanted| (id(), wanted)).into_iter().collect(), ..Plan::default() };
         self.teller.pass(&sample(), &assessment, &plan);
         sleep(Duration::from_millis(lasts)).await;
+    }
+
+    async fn refuses_an_eviction(&mut self) {
+        self.pass(Tier::Critical, Some(Wanted { evict: true, ..throttled(300) }), 100).await;
+        let refused = self.ends.try_recv().unwrap();
+        assert_eq!(refused.result, ActResult::Failed("what speaks to the API server failed".into()));
     }
 
     fn requests(&self) -> usize {
@@ -331,6 +340,41 @@ async fn a_slow_server_is_waited_for_and_asked_once() {
     let asked = Instant::now();
     assert_eq!(world.ends.recv().await.unwrap().result, ActResult::Done);
     assert!(asked.elapsed() <= Duration::from_secs(31), "{:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_teller_that_panics_begins_again_and_goes_on() {
+    let server = Server::default();
+    let mut world = World::new(&server);
+    world.pass(Tier::Normal, None, 20_000).await;
+    server.lock().mood = Mood::Breaks;
+    let before = world.requests();
+    world.pass(Tier::Critical, None, 300_000).await;
+    let fell = world.counts.restarts();
+    assert!((5..20).contains(&fell), "{fell}");
+    assert!(world.requests() - before < 20, "{}", world.requests() - before);
+    world.refuses_an_eviction().await;
+    server.lock().mood = Mood::Well;
+    world.pass(Tier::Constrained, None, 200_000).await;
+    assert_eq!(server.taints(), ["plimsoll.dev/memory-pressure:PreferNoSchedule"]);
+    assert_eq!(server.condition(), Some(("True".into(), "Constrained".into())));
+    // At the end it has its last word, though it lies.
+    server.lock().mood = Mood::Breaks;
+    world.pass(Tier::Emergency, None, 20_000).await;
+    server.lock().mood = Mood::Well;
+    world.teller.farewell().await;
+    assert_eq!((server.taints().len(), server.condition()), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wants_the_eviction_over_which_the_teller_panics_knows_at_once() {
+    let server = Server::default();
+    let mut world = World::new(&server);
+    world.pass(Tier::Normal, None, 20_000).await;
+    server.lock().mood = Mood::Breaks;
+    world.refuses_an_eviction().await;
+    assert_eq!(world.counts.restarts(), 1);
+    assert!(server.lock().requests.last().unwrap().1.ends_with("/eviction"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,10 +6,10 @@ use k8s_openapi::jiff::Timestamp;
 use plimsoll_policy::plan::Tier;
 use tokio::time::Instant;
 
-use super::budget::Dice;
 use super::happening::{About, Happening, Reason, plain};
 use super::standing::Standing;
 use super::steady::{Holds, Levels};
+use crate::kubernetes::backoff::Dice;
 
 /// Shorter than this is nothing that a person could look at while it lasts.
 const HOLDS: Holds = Holds { up: Duration::from_secs(2), down: Duration::from_secs(60) };

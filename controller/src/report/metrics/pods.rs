@@ -51,4 +51,18 @@ pub(super) const FAMILIES: &[Family] = &[
             standing.failures.iter().try_for_each(|(kind, count)| out.counter(&[("kind", kind)], *count))
         },
     },
+    Family {
+        name: "plimsoll_kubernetes_restarts",
+        help: "Times that a task that speaks to the API server panicked and was begun again. That is a bug: report it with the log.",
+        kind: Counter,
+        samples: |state, out| {
+            let watch = state.about.kubernetes.as_ref().map(|contact| contact.standing().restarts);
+            let telling = state.about.telling.as_ref().map(|counts| counts.restarts());
+            let both = [("watch", watch), ("telling", telling)];
+            both.into_iter().try_for_each(|(task, count)| match count {
+                Some(count) => out.counter(&[("task", task)], count),
+                None => Ok(()),
+            })
+        },
+    },
 ];

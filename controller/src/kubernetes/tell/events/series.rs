@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::kubernetes::tell::budget::Dice;
+use crate::kubernetes::backoff::Dice;
 use crate::kubernetes::tell::call::{Call, JSON, MERGE};
 use crate::kubernetes::tell::counts::What;
 use crate::kubernetes::tell::happening::{About, Happening, Reason};
