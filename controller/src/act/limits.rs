@@ -23,20 +23,10 @@ impl Actor {
         outcomes: &mut Vec<Outcome>,
     ) {
         let (Some(now_set), false) = (seen.high, hand.flying.high) else { return };
-        let ours = self.ledger.high(hand.slot);
-        if let Some(held) = ours.filter(|held| !held.is_ours(raw(now_set))) {
-            self.ledger.lower(hand.slot, Flags::HIGH);
-            let again = hand.high.overwritten(now());
-            let id = hand.cgroup.id.clone();
-            outcomes.push(self.overwritten(Overwritten {
-                id,
-                file: File::High,
-                ours: held.set,
-                now_set,
-                again,
-            }));
-            return;
-        }
+        let ours = match self.ours(hand, File::High, now_set) {
+            Ok(ours) => ours,
+            Err(theirs) => return outcomes.push(theirs),
+        };
         let found = ours.map_or(now_set, |held| limit(held.found));
         // Never above what somebody else allows: their limit is our ceiling.
         let target = wanted.high.map(page_floor).filter(|high| Limit::Bytes(*high) < found);
@@ -64,20 +54,10 @@ impl Actor {
         outcomes: &mut Vec<Outcome>,
     ) {
         let Some(now_set) = seen.low else { return };
-        let ours = self.ledger.low(hand.slot);
-        if let Some(held) = ours.filter(|held| !held.is_ours(raw(now_set))) {
-            self.ledger.lower(hand.slot, Flags::LOW);
-            let again = hand.low.overwritten(now());
-            let id = hand.cgroup.id.clone();
-            outcomes.push(self.overwritten(Overwritten {
-                id,
-                file: File::Low,
-                ours: held.set,
-                now_set,
-                again,
-            }));
-            return;
-        }
+        let ours = match self.ours(hand, File::Low, now_set) {
+            Ok(ours) => ours,
+            Err(theirs) => return outcomes.push(theirs),
+        };
         let found = ours.map_or(now_set, |held| limit(held.found));
         // Never below what somebody else grants.
         let target = wanted.low.map(page_floor).filter(|low| Limit::Bytes(*low) > found);
@@ -97,6 +77,22 @@ impl Actor {
             }
             _ => {}
         }
+    }
+
+    /// What we hold of a file.
+    ///
+    /// # Errors
+    /// What there is to report where somebody else wrote over it: from now on it is theirs, and for a while it is left alone.
+    fn ours(&mut self, hand: &mut Hand, file: File, now_set: Limit) -> Result<Option<Held>, Outcome> {
+        let (ours, flag, patience) = if file == File::High {
+            (self.ledger.high(hand.slot), Flags::HIGH, &mut hand.high)
+        } else {
+            (self.ledger.low(hand.slot), Flags::LOW, &mut hand.low)
+        };
+        let Some(held) = ours.filter(|held| !held.is_ours(raw(now_set))) else { return Ok(ours) };
+        self.ledger.lower(hand.slot, flag);
+        let (id, again) = (hand.cgroup.id.clone(), patience.overwritten(now()));
+        Err(self.overwritten(Overwritten { id, file, ours: held.set, now_set, again }))
     }
 
     /// A write that never blocks, done here and now. `done` is taken out of the ledger when it succeeded.
