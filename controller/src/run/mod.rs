@@ -5,6 +5,7 @@ mod callers;
 mod gate;
 mod node;
 mod supervisor;
+mod voice;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,15 +1,14 @@
 //! The daemon's one owner of state, and its pass: sense, assess, decide, lint, act, report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_policy::config::Config;
 use plimsoll_policy::config::ways::Means;
-use plimsoll_policy::gpu::GpuId;
 use plimsoll_policy::pass::{Pass, step};
-use plimsoll_policy::plan::{Assessment, Evidence, Finding, Gate, Plan, Tier};
-use plimsoll_policy::sample::{Rung, Trigger, WorkloadId};
+use plimsoll_policy::plan::Gate;
+use plimsoll_policy::sample::{Trigger, WorkloadId};
 use plimsoll_policy::state::State;
 use plimsoll_policy::units::Monotonic;
 
@@ -17,6 +16,7 @@ use super::RunError;
 use super::callers::Callers;
 use super::gate::Gatekeeper;
 use super::supervisor::Passed;
+use super::voice::{Voice, say_unmet};
 use crate::act::Actor;
 use crate::act::mail::{Inbox, Message};
 use crate::ask::{Asker, Told};
@@ -61,14 +61,7 @@ pub(super) struct Node {
     /// What pods will need; `None` where this is no node of a cluster.
     needs: Option<Needs>,
     dropped: u64,
-    tier: Tier,
-    gpus: BTreeMap<GpuId, Tier>,
-    paused: Option<Monotonic>,
-    rungs: BTreeMap<WorkloadId, Rung>,
-    /// Number of the newest action that was only talked about.
-    talked: u64,
-    held_off: BTreeMap<WorkloadId, Monotonic>,
-    complained: BTreeSet<(u8, bool)>,
+    voice: Voice,
     stalls_shown: Monotonic,
 }
 
@@ -109,13 +102,7 @@ impl Node {
             pods: BTreeMap::new(),
             needs: None,
             dropped: 0,
-            tier: Tier::Normal,
-            gpus: BTreeMap::new(),
-            paused: None,
-            rungs: BTreeMap::new(),
-            talked: 0,
-            held_off: BTreeMap::new(),
-            complained: BTreeSet::new(),
+            voice: Voice::default(),
             stalls_shown: Monotonic::default(),
         }
     }
@@ -310,10 +297,8 @@ impl Node {
         self.herald.pass(&assessment, &plan);
         self.callers.tell(&plan.answers);
         let unmet = self.needs.as_mut().map(|needs| needs.hear(&plan.answers, sample.at));
-        unmet.into_iter().flatten().for_each(|unmet| self.say_unmet(&unmet));
-        self.say(&assessment, &plan);
-        self.say_paused(plan.paused);
-        self.complain(&findings);
+        unmet.into_iter().flatten().for_each(|unmet| self.tell_unmet(&unmet));
+        self.voice.pass(&assessment, &plan, &findings);
         if let Some(probes) = &mut self.probes {
             self.gate.hold(&plan.gate, probes, &self.senses, &mut self.actor);
         }
@@ -357,90 +342,11 @@ impl Node {
         }
     }
 
-    /// Says once that the tier or a rung changed.
-    fn say(&mut self, assessment: &Assessment, plan: &Plan) {
-        let tier = assessment.tier;
-        if self.tier != tier {
-            tracing::info!(tier.from = %self.tier, tier.to = %tier, "host tier changed");
-            self.tier = tier;
-        }
-        for (gpu, seen) in &assessment.gpus {
-            let from = self.gpus.get(gpu).copied().unwrap_or_default();
-            if from != seen.tier {
-                let (to, contested) = (seen.tier, seen.contested);
-                tracing::info!(%gpu, tier.from = %from, tier.to = %to, contested, "gpu tier changed");
-            }
-        }
-        self.gpus = assessment.gpus.iter().map(|(gpu, seen)| (gpu.clone(), seen.tier)).collect();
-        let let_go = self.rungs.keys().filter(|id| !plan.workloads.contains_key(*id));
-        for id in plan.workloads.keys().chain(let_go) {
-            let (from, wanted) = (self.rungs.get(id).copied().unwrap_or_default(), &plan.workloads[id]);
-            if from != wanted.rung {
-                let because = said(&wanted.evidence);
-                tracing::info!(
-                    workload = %id, rung.from = %from, rung.to = %wanted.rung, action = wanted.action, because,
-                    "rung changed"
-                );
-            }
-        }
-        self.rungs = plan.workloads.iter().map(|(id, wanted)| (id.clone(), wanted.rung)).collect();
-        self.talk(plan);
-    }
-
-    /// Says once that a pause began, lasts longer, or is over.
-    fn say_paused(&mut self, until: Option<Monotonic>) {
-        match until {
-            Some(until) if self.paused != Some(until) => {
-                tracing::warn!(lasts = %until.since(now()), "paused: everything is let go and nothing is done");
-            }
-            None if self.paused.is_some() => tracing::info!("the pause is over"),
-            _ => {}
-        }
-        self.paused = until;
-    }
-
-    /// Says once what a dry rung would have done, and who is not let go any more.
-    fn talk(&mut self, plan: &Plan) {
-        for (id, wanted) in &plan.workloads {
-            if let Some(would) = wanted.would.as_ref().filter(|would| would.action > self.talked) {
-                let because = said(&would.evidence);
-                tracing::info!(
-                    workload = %id, rung = %wanted.rung, rung.would = %would.rung, action = would.action, because,
-                    "dry run: would change the rung"
-                );
-            }
-            match wanted.held_off {
-                Some(until) if self.held_off.insert(id.clone(), until) != Some(until) => {
-                    tracing::info!(
-                        workload = %id, held_off = %until.since(now()), because = said(&wanted.evidence),
-                        "a workload flaps: it is not let go for a while"
-                    );
-                }
-                Some(_) => {}
-                None => drop(self.held_off.remove(id)),
-            }
-        }
-        let newest = plan.workloads.values().filter_map(|wanted| Some(wanted.would.as_ref()?.action)).max();
-        self.talked = self.talked.max(newest.unwrap_or_default());
-    }
-
     /// The scheduler has placed it already: it is started all the same.
-    fn say_unmet(&self, unmet: &Unmet) {
-        let Unmet { of: PodRef { namespace, pod, container, uid: _ }, needs, refusal } = unmet;
-        tracing::warn!(namespace, pod, container, %needs, because = %refusal, "no room for what a pod needs");
+    fn tell_unmet(&self, unmet: &Unmet) {
+        say_unmet(unmet);
         if let Some(teller) = &self.teller {
             teller.unmet(unmet);
-        }
-    }
-
-    /// Lint has found a mistake of ours. Each kind is told once; the metric counts them all.
-    fn complain(&mut self, findings: &[Finding]) {
-        for finding in findings {
-            let Finding { workload, invariant, fatal, message } = finding;
-            if self.complained.insert((*invariant, *fatal)) {
-                let workload = workload.as_ref().map(ToString::to_string);
-                tracing::error!(invariant, blocked = fatal, workload, message, "a plan broke an invariant");
-            }
         }
     }
 
@@ -463,8 +369,4 @@ impl Node {
         self.reporter.drain();
         (self.asker, self.teller)
     }
-}
-
-fn said(evidence: &[Evidence]) -> String {
-    evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
