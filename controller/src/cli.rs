@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use plimsoll_policy::concession::Level;
-use plimsoll_policy::config::ways::{BadSignal, Signal, Watch};
+use plimsoll_policy::config::signals::{BadSignal, Signal};
+use plimsoll_policy::config::ways::Watch;
 use plimsoll_policy::config::{DryRun, memory, time};
 use plimsoll_policy::pause::LONGEST;
 use plimsoll_policy::units::{Bytes, Span};

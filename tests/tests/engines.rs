@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use plimsoll::ask::way::{Asking, Way, WayError};
 use plimsoll::engines;
 use plimsoll_policy::concession::{Level, Offer};
+use plimsoll_policy::config::ask::Ask;
 use plimsoll_policy::config::engine::{EngineAt, EngineKind};
-use plimsoll_policy::config::ways::Ask;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;

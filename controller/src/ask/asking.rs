@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_policy::concession::{Concession, Gains, Level, Wish};
-use plimsoll_policy::config::ways::Ask;
+use plimsoll_policy::config::ask::Ask;
 use plimsoll_policy::plan::ActResult;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_policy::concession::{Concession, Level, Offer, Wish};
-use plimsoll_policy::config::ways::Ask;
+use plimsoll_policy::config::ask::Ask;
 use plimsoll_policy::plan::ActResult;
 use plimsoll_policy::units::Span;
 use tokio::sync::{mpsc, watch};

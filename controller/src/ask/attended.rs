@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use plimsoll_policy::concession::{Concession, Gains, Offer, Wish};
-use plimsoll_policy::config::ways::{Ask, Means};
+use plimsoll_policy::config::ask::Ask;
+use plimsoll_policy::config::ways::Means;
 use plimsoll_policy::plan::ActResult;
 use plimsoll_policy::units::Monotonic;
 use tokio::sync::{mpsc, watch};

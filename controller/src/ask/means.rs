@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use plimsoll_policy::config::ways::{Ask, Means};
+use plimsoll_policy::config::ask::Ask;
+use plimsoll_policy::config::ways::Means;
 use tokio::sync::watch;
 
 use super::checkpoint::Checkpoint;

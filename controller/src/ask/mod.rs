@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use plimsoll_policy::concession::{Concession, Level, Offer};
 use plimsoll_policy::config::Config;
-use plimsoll_policy::config::ways::{Ask, Means};
+use plimsoll_policy::config::ask::Ask;
+use plimsoll_policy::config::ways::Means;
 use plimsoll_policy::plan::{Assessment, Plan, Tier};
 use plimsoll_policy::sample::{Sample, WorkloadId};
 use plimsoll_policy::units::{Monotonic, Span};

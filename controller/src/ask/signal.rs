@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use plimsoll_policy::concession::{Level, Offer, Prospect};
-use plimsoll_policy::config::ways::{Recipients, Signal, Signals};
+use plimsoll_policy::config::signals::{Recipients, Signal, Signals};
 use rustix::process::{Pid, PidfdFlags, Signal as Number, pidfd_open, pidfd_send_signal};
 
 use super::way::{Answered, Answering, Asking, Way, WayError};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plimsoll_policy::concession::{Gains, Level, Offer, Prospect};
-use plimsoll_policy::config::ways::{Ask, Webhook};
+use plimsoll_policy::config::ask::Ask;
+use plimsoll_policy::config::ways::Webhook;
 use plimsoll_policy::gpu::GpuId;
 use plimsoll_policy::sample::WorkloadId;
 use plimsoll_policy::units::Bytes;

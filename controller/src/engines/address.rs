@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use plimsoll_policy::config::ways::Network;
+use plimsoll_policy::config::ask::Network;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::http::Problem;

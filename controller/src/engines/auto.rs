@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use plimsoll_policy::concession::Offer;
+use plimsoll_policy::config::ask::Ask;
 use plimsoll_policy::config::engine::{EngineAt, EngineKind};
-use plimsoll_policy::config::ways::Ask;
 use serde_json::Value;
 use tokio::time::Instant;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use plimsoll_policy::config::ask::Ask;
 use plimsoll_policy::config::engine::{EngineAt, EngineKind};
-use plimsoll_policy::config::ways::Ask;
 
 use super::Engine;
 use super::auto::AutoWay;

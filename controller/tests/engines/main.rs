@@ -18,8 +18,8 @@ use std::time::Duration;
 use plimsoll::ask::way::{Answered, Asking, Way, WayError};
 use plimsoll::engines;
 use plimsoll_policy::concession::Level;
+use plimsoll_policy::config::ask::Ask;
 use plimsoll_policy::config::engine::{Call, Calls, EngineAt, EngineKind, Method};
-use plimsoll_policy::config::ways::Ask;
 use server::{Fault, Protocol, Server, Where};
 
 /// An engine of the table.

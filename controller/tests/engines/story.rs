@@ -6,8 +6,8 @@ use std::time::Duration;
 use plimsoll::ask::way::WayError;
 use plimsoll::engines;
 use plimsoll_policy::concession::Level;
+use plimsoll_policy::config::ask::Ask;
 use plimsoll_policy::config::engine::{EngineAt, EngineKind};
-use plimsoll_policy::config::ways::Ask;
 
 use super::server::{FULL, Fault, Server, Where};
 use super::{Entry, TABLE, Tried, ask, engine_at, others, shelves, sleepers};

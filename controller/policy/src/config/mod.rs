@@ -4,6 +4,7 @@
 mod admission;
 mod advice;
 pub mod annotations;
+pub mod ask;
 mod daemon;
 mod dry_run;
 pub mod engine;
@@ -22,6 +23,7 @@ mod rules;
 mod scalar;
 mod section;
 mod selector;
+pub mod signals;
 #[cfg(test)]
 mod tests;
 pub mod ways;
@@ -38,7 +40,8 @@ pub use selector::Selector;
 
 use serde::{Deserialize, Serialize};
 
-use self::ways::{Ask, Means};
+use self::ask::Ask;
+use self::ways::Means;
 use crate::sample::{Preference, Rung};
 use crate::units::{Bytes, Share, Span, is_default};
 

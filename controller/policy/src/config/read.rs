@@ -1,6 +1,7 @@
 //! From a tree to a `Config`, or to every mistake in it at once.
 
 use super::admission::admission;
+use super::ask::ask;
 use super::daemon::daemon;
 use super::error::ConfigError;
 use super::gpu::gpu;
@@ -13,7 +14,6 @@ use super::preset::{Preset, Size, SizedHost};
 use super::rules::{contradictions, rule};
 use super::scalar::{OneOf, Whole};
 use super::section::{Section, within};
-use super::ways::ask;
 use super::{Config, HostThresholds, Rule};
 
 /// A signed 32-bit number, the scale of a Kubernetes `PriorityClass`.

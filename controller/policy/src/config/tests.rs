@@ -209,7 +209,7 @@ fn means_of_asking_are_read() {
     }}]})))
     .unwrap();
     let ways::Means { signal, webhook, hook, watch, .. } = config.workloads[0].ask.clone();
-    assert_eq!(signal.unwrap().unload, Some(ways::Signal::Realtime(2)));
+    assert_eq!(signal.unwrap().unload, Some(signals::Signal::Realtime(2)));
     assert_eq!(webhook.unwrap().levels, [Level::Gc, Level::Unload]);
     assert_eq!(hook.unwrap().command, ["/bin/cat", "-u"]);
     assert_eq!(watch, ways::Watch::Critical);

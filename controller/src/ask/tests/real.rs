@@ -8,7 +8,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
 use plimsoll_policy::config::Daemon;
-use plimsoll_policy::config::ways::{Hook, Recipients, Signal, Signals, Webhook};
+use plimsoll_policy::config::signals::{Recipients, Signal, Signals};
+use plimsoll_policy::config::ways::{Hook, Webhook};
 use tokio::sync::watch as latest;
 
 use super::super::hook::Hooked;

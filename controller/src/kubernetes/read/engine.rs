@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use plimsoll_policy::config::annotations::{Annotations, At, Engine};
+use plimsoll_policy::config::ask::Ask;
 use plimsoll_policy::config::engine::EngineAt;
-use plimsoll_policy::config::ways::Ask;
 
 use super::object::ApiPod;
 
