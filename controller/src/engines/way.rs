@@ -182,18 +182,23 @@ impl<E: Engine> EngineWay<E> {
         let now = Instant::now();
         let until = now + part(by.saturating_duration_since(now), self.drain);
         self.held().state = State::Draining;
+        let drained = self.close(probed, until).await;
+        if drained.is_err() {
+            self.undo(by).await;
+        }
+        // Whoever takes long to say how many requests it has left has some.
+        drained.map_err(late_is_busy)
+    }
+
+    async fn close(&self, probed: &Probed, until: Instant) -> Result<(), WayError> {
         if probed.can.door == Door::Gate {
             // Set before the call: if it is dropped half way the engine may have heard it.
             self.held().closed = true;
-            if let Err(error) = self.engine.gate(Gate::Closed, until).await {
-                self.undo(by).await;
-                return Err(late_is_busy(error));
-            }
+            self.engine.gate(Gate::Closed, until).await?;
         }
         let mut inflight = probed.inflight;
         while let Some(left @ 1..) = inflight {
             if Instant::now() + LOOK >= until {
-                self.undo(by).await;
                 return Err(WayError::Busy(format!("{left} requests")));
             }
             sleep_until(Instant::now() + LOOK).await;
