@@ -21,7 +21,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::act::protect::lock_memory;
 use crate::ledger::release::{Released, continue_stopped, pids, release};
 use crate::ledger::{Flags, Ledger, LedgerError};
-use crate::place::is_in_a_pod;
+use crate::place::ends_as_a_whole;
 
 /// How often it looks for a controller that was killed but can't die, since one of its threads sits in the kernel.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
@@ -35,12 +35,12 @@ pub struct Guardian {
     home: Option<PathBuf>,
 }
 
-/// The cgroup that a guardian of a controller in the cgroup `own` lives in; `None` where it may stay with the controller: a service
-/// manager tells main process and others apart, and waits for both.
+/// The cgroup that a guardian of a controller in the cgroup `own` lives in; `None` where it may stay with the controller, since nobody
+/// ends it there. systemd does, as soon as the main process has ended, and may be faster than the guardian.
 #[must_use]
 pub fn home(daemon: &Daemon, own: &str) -> Option<PathBuf> {
     let beside = Path::new(&daemon.models).parent().unwrap_or(Path::new(""));
-    is_in_a_pod(own).then(|| Path::new(&daemon.cgroup_root).join(beside).join("guardian"))
+    ends_as_a_whole(own).then(|| Path::new(&daemon.cgroup_root).join(beside).join("guardian"))
 }
 
 impl Guardian {
@@ -95,7 +95,7 @@ impl Guardian {
 }
 
 fn no_home(home: &Path, error: &str) {
-    tracing::warn!(home = %home.display(), error, "the guardian stays in this container and dies with it: `plimsoll check` says what is missing");
+    tracing::warn!(home = %home.display(), error, "the guardian stays in the cgroup of the controller and may be ended with it: `plimsoll check` says what is missing");
 }
 
 /// The cgroup, and the one that it is in where nobody else has one there.
@@ -241,11 +241,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn in_a_pod_it_has_a_cgroup_beside_the_models() {
+    fn where_others_would_end_it_it_has_a_cgroup_beside_the_models() {
         let daemon = Daemon::default();
-        let there = home(&daemon, "kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope");
-        assert_eq!(there, Some("/sys/fs/cgroup/plimsoll.slice/guardian".into()));
-        assert_eq!(home(&daemon, "system.slice/plimsoll.service"), None);
+        for own in ["kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope", "plimsoll.service"] {
+            assert_eq!(home(&daemon, own), Some("/sys/fs/cgroup/plimsoll.slice/guardian".into()), "{own}");
+        }
+        assert_eq!(home(&daemon, ""), None);
         let alone = Daemon { models: "models".into(), ..daemon };
         assert_eq!(home(&alone, "kubepods/pod1/2"), Some("/sys/fs/cgroup/guardian".into()));
     }

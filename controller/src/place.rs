@@ -107,9 +107,12 @@ fn holds(dir: &Path, pid: &str) -> bool {
     fs::read_to_string(dir.join("cgroup.procs")).is_ok_and(|procs| procs.lines().any(|line| line == pid))
 }
 
-/// Whether a path is one of kubelet's, whatever its driver calls the parts.
-pub(crate) fn is_in_a_pod(path: &str) -> bool {
-    path.split('/').any(|part| part.contains("kubepods"))
+/// Whether all processes in a cgroup are ended when one of them ends: by the runtime of a pod, whatever kubelet's driver calls the
+/// parts, or by systemd, which owns services and scopes.
+pub(crate) fn ends_as_a_whole(path: &str) -> bool {
+    let mut parts = path.split('/');
+    parts.clone().any(|part| part.contains("kubepods"))
+        || parts.any(|part| part.ends_with(".service") || part.ends_with(".scope"))
 }
 
 #[cfg(test)]
@@ -149,9 +152,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_known_by_its_path() {
+    fn pods_services_and_scopes_end_as_a_whole() {
         let kind = "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podx.slice/cri-containerd-1.scope";
-        assert!(is_in_a_pod("kubepods/besteffort/pod1/2") && is_in_a_pod(kind));
-        assert!(!is_in_a_pod("system.slice/plimsoll.service"));
+        for path in [
+            "kubepods/besteffort/pod1/2",
+            kind,
+            "plimsoll.service",
+            "user.slice/user-0.slice/session-1.scope",
+        ] {
+            assert!(ends_as_a_whole(path), "{path}");
+        }
+        assert!(!ends_as_a_whole("") && !ends_as_a_whole("models/controller"));
     }
 }
