@@ -7,6 +7,8 @@ use crate::node::guest::{CGROUPS, until};
 
 /// What fills the machine so far that one pod more makes it short; no workload of anybody.
 const FILLER_MIB: u32 = 1500;
+/// What is left in the middle between critical and emergency, as a percentage.
+const CRITICAL_LEFT: u64 = 4;
 /// To what the pod would grow.
 const BATCH_MIB: u32 = 1300;
 /// Names of ours in the API.
@@ -29,6 +31,20 @@ impl Stage<'_> {
 
     fn relieve(&self) -> Result<()> {
         self.node.script("systemctl stop filler; true").map(drop)
+    }
+
+    /// Takes all but so much of the memory, slowly, so that it does not look as if there were none in a moment.
+    fn fill_but(&self, percent: u64) -> Result<()> {
+        let meminfo = self.node.script("cat /proc/meminfo")?;
+        let kib = |name: &str| -> Result<u64> {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)).context("no meminfo")?;
+            line.trim_end_matches(" kB").trim().parse().with_context(|| format!("{name}{line}"))
+        };
+        let kept = kib("MemTotal:")? / 100 * percent;
+        let mib = kib("MemAvailable:")?.saturating_sub(kept) / 1024;
+        let load =
+            format!("/data/plimsoll-workload batch-job --idle --from-mib 1 --to-mib {mib} --rate-mib 20");
+        self.node.start("more", "--slice=filler.slice", &load)
     }
 
     /// The least important pod, alive and small again.
@@ -179,8 +195,12 @@ pub(super) fn event(stage: &Stage<'_>) -> Result<()> {
     until("an Event says that it is frozen", || stage.has_event("batch", "ModelFrozen"))
 }
 
+/// The pod was braked in time, so the node was hardly critical: it is once more is taken.
 pub(super) fn tainted(stage: &Stage<'_>) -> Result<()> {
-    until("the node has the taint", || Ok(stage.taint()?.contains("NoSchedule")))?;
+    stage.fill_but(CRITICAL_LEFT)?;
+    let tainted = until("the node has the taint", || Ok(stage.taint()? == "NoSchedule"));
+    stage.node.script("systemctl stop more; true")?;
+    tainted?;
     until("the node has the condition", || Ok(stage.condition()? == "True"))?;
     stage.apply(&pods::newcomer())?;
     until("the scheduler keeps a new pod away", || {
