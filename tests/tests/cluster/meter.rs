@@ -10,7 +10,8 @@ const OURS: [&str; 3] = ["events", "nodes", "pods"];
 /// At one time.
 pub(crate) struct Reading {
     at: Instant,
-    /// Ended requests, by what was asked and the answer's code: `PATCH nodes/status 200`. Watches are counted when they end.
+    /// Ended requests, by what was asked and the answer's code: `PATCH nodes/status 200`. Watches are counted when they end; what is
+    /// refused because too many ask at once is not looked at, and stands here as `REFUSED queue-full 429`.
     requests: BTreeMap<String, u64>,
     /// Watches that are open.
     pub(crate) watches: u64,
@@ -52,6 +53,9 @@ impl Reading {
     }
 
     fn add(&mut self, line: &Line<'_>) {
+        if line.name == "apiserver_flowcontrol_rejected_requests_total" {
+            *self.requests.entry(format!("REFUSED {} 429", line.label("reason"))).or_default() += line.value;
+        }
         let [verb, resource] = ["verb", "resource"].map(|name| line.label(name));
         if !OURS.contains(&resource) {
             return;

@@ -1,10 +1,12 @@
 //! Many nodes at one API server: what each asks of it when all is calm, when all of them are short at once, and when they end.
 //!
 //! A test runs a few hundred and asserts how often was asked, never how long it took. `cargo xtask scale` runs thousands.
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kube::Client;
 use kube::api::Api;
+use plimsoll::kubernetes::tell::counts::{Ending, What};
 use plimsoll_cluster::{Cluster, Options, Place, User};
 use plimsoll_policy::plan::Tier;
 use plimsoll_policy::sample::Rung;
@@ -142,9 +144,30 @@ impl Fleet {
         let now = Reading::take(&self.cluster);
         let phase = now.since(&self.last);
         say(what, &phase, &now, size);
+        println!("  what came to nothing so far, as the nodes say: {:?}", self.failures());
         println!("  a kubelet beside them: {}", self.bystander.take());
         self.last = now;
         phase
+    }
+
+    /// What the nodes asked for in vain, by what and why: a connection that never comes about is no request for the API server.
+    fn failures(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        let mut add = |what: &str, why: &str, count: u64| {
+            if count > 0 {
+                *all.entry(format!("{what} {why}")).or_default() += count;
+            }
+        };
+        for instance in &self.instances {
+            for (what, why) in What::ALL.into_iter().flat_map(|what| Ending::ALL.map(|why| (what, why))) {
+                if why != Ending::Done {
+                    add(what.name(), why.name(), instance.counts.requests(what, why));
+                }
+            }
+            let watch = instance.parts.contact.standing().failures;
+            watch.into_iter().for_each(|(why, count)| add("watch", why, count));
+        }
+        all
     }
 
     /// With the account of the DaemonSet: an administrator's requests are never made to wait by the API server.
