@@ -272,15 +272,6 @@ pub(super) fn killed(stage: &Stage<'_>) -> Result<()> {
     until("nothing of ours is left", || stage.is_free(&cgroup))
 }
 
-/// The daemon judges its own plans.
-pub(super) fn no_invariant_broken(stage: &Stage<'_>) -> Result<()> {
-    let broken = stage
-        .node
-        .script("grep -h 'a plan broke an invariant' /var/log/pods/plimsoll_*/plimsoll/*.log || true")?;
-    ensure!(broken.trim().is_empty(), "{broken}");
-    Ok(())
-}
-
 pub(super) fn uninstalled(stage: &Stage<'_>) -> Result<()> {
     let cgroup = stage.frozen_batch()?;
     stage.cluster.kubectl(&["-n", "plimsoll", "delete", "daemonset", "plimsoll", "--wait=false"])?;

@@ -234,12 +234,3 @@ pub(super) fn deleted(stage: &mut Stage<'_>) -> Result<()> {
     stage.relieve()?;
     stage.node.script("systemctl is-active plimsoll").map(drop)
 }
-
-/// The daemon judges its own plans.
-pub(super) fn no_invariant_broken(stage: &Stage<'_>) -> Result<()> {
-    let broken = stage
-        .node
-        .script("journalctl -u plimsoll -o cat --no-pager | grep 'a plan broke an invariant' || true")?;
-    ensure!(broken.trim().is_empty(), "{broken}");
-    Ok(())
-}
