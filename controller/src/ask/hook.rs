@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
+use super::group::Group;
 use super::way::{Answered, Answering, Asking, Way, WayError};
 use super::webhook::{Claim, offer, request};
 
@@ -126,11 +127,12 @@ impl Keeper {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn()?;
+        let group = Group::of(child.id());
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (input, output) = pipes.ok_or(std::io::ErrorKind::BrokenPipe)?;
-        Ok(Running { child, input, output: BufReader::new(output) })
+        Ok(Running { _group: group, child, input, output: BufReader::new(output) })
     }
 
     /// Until it ends, or can't be understood.
@@ -170,8 +172,9 @@ impl Keeper {
     }
 }
 
-/// The program while it runs.
+/// The program while it runs; ended with this value.
 struct Running {
+    _group: Group,
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,

@@ -7,6 +7,7 @@ mod asking;
 mod attend;
 mod attended;
 mod checkpoint;
+mod group;
 mod hook;
 mod means;
 mod meter;

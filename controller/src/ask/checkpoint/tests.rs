@@ -9,7 +9,7 @@ use plimsoll_policy::units::Span;
 use super::*;
 
 /// Keeps a state for each process in a file, and a log of its calls. A file `fail-ACTION-PID` makes it refuse, `wreck-ACTION-PID`
-/// leaves the process failed, `hang-ACTION-PID` has no end.
+/// leaves the process failed, `hang-ACTION-PID` has no end, and `leave-ACTION-PID` leaves a child that holds its pipes.
 const PROGRAM: &str = r#"#!/bin/sh
 dir=$(dirname "$0")
 while [ $# -gt 0 ]; do
@@ -26,7 +26,8 @@ if [ "$action" = state ]; then echo "$state"; exit 0; fi
 echo "$action $pid" >> "$dir/log"
 if [ -e "$dir/fail-$action-$pid" ]; then echo "it says no" >&2; exit 1; fi
 if [ -e "$dir/wreck-$action-$pid" ]; then echo failed > "$dir/state-$pid"; exit 1; fi
-if [ -e "$dir/hang-$action-$pid" ]; then exec sleep 60; fi
+if [ -e "$dir/hang-$action-$pid" ]; then sleep 60; fi
+if [ -e "$dir/leave-$action-$pid" ]; then sleep 60 & fi
 case "$state $action" in
   "running lock") new=locked;;
   "locked checkpoint") new=checkpointed;;
@@ -167,6 +168,15 @@ fn a_program_that_hangs_is_ended_and_what_it_left_looked_at() {
     refused(ask(&way, Level::Offload), "no end within its time");
     assert!(begun.elapsed() < Duration::from_secs(20));
     assert_eq!(world.states(&[10]), ["running"]);
+}
+
+#[test]
+fn a_child_that_the_program_leaves_is_not_waited_for() {
+    let world = World::new(&[10]);
+    world.write("leave-lock-10", "");
+    let begun = Instant::now();
+    ask(&world.way(false), Level::Offload).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

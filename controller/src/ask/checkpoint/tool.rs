@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use super::super::group::Group;
 
 /// How long a question for the state may take: nothing is copied for it.
 const STATE: Duration = Duration::from_secs(2);
@@ -83,7 +86,7 @@ impl Tool {
     fn command(&self, pid: u32) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["--pid", &pid.to_string()]).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         command
     }
 }
@@ -91,17 +94,21 @@ impl Tool {
 /// Runs it to its end or its deadline. What it says fits into a pipe: a line.
 fn run(command: &mut Command, by: Instant) -> Result<String, String> {
     let mut child = command.spawn().map_err(|error| format!("can't be started: {error}"))?;
+    let group = Group::of(Some(child.id()));
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
             Ok(None) if Instant::now() < by => sleep(NAP),
             Ok(None) => {
-                end(&mut child);
+                drop(group);
+                reap(&mut child);
                 return Err("no end within its time".into());
             }
             Err(error) => return Err(error.to_string()),
         }
     };
+    // A child that it left would keep its pipes open.
+    drop(group);
     if status.success() {
         return Ok(text(child.stdout.take()));
     }
@@ -110,8 +117,7 @@ fn run(command: &mut Command, by: Instant) -> Result<String, String> {
 }
 
 /// It may be in the driver, where no signal ends it: then it is left to whoever reaps orphans.
-fn end(child: &mut Child) {
-    let _ = child.kill();
+fn reap(child: &mut Child) {
     let patience = Instant::now() + Duration::from_millis(500);
     while matches!(child.try_wait(), Ok(None)) && Instant::now() < patience {
         sleep(NAP);

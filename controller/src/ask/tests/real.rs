@@ -293,3 +293,47 @@ async fn a_hook_is_kept_warm_and_not_started_while_memory_is_short() {
     running(true).await;
     assert!(ask(Level::Gc).await.is_ok(), "a late answer is no answer to the next question");
 }
+
+/// Has a child from the beginning, whose number it tells, and one more while it hangs.
+const PARENT: &str = r#"sleep 1000 & while read -r line; do case "$line" in
+    *'"unload"'*) exit 3 ;;
+    *'"offload"'*) sleep 1000 ;;
+    *) echo "{\"freed_bytes\": $!}" ;;
+esac; done"#;
+
+#[tokio::test]
+async fn a_hook_takes_its_children_with_it() {
+    let id = WorkloadId { path: "w".into(), inode: 3 };
+    let hook = Hook {
+        command: ["/bin/sh", "-c", PARENT].map(Into::into).into(),
+        levels: Level::ALL.into(),
+        gated: false,
+    };
+    for end in [Some(Level::Unload), Some(Level::Offload), None] {
+        let way = Hooked::start(&hook, &id, latest::Sender::new(false).subscribe());
+        while way.offer().await.unwrap().levels.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let child = way.ask(&asking(Level::Gc)).await.unwrap().claimed.unwrap().host;
+        assert!(lives(child), "{end:?}");
+        let still = if let Some(level) = end {
+            let asking = asking(level);
+            let said = tokio::time::timeout(Duration::from_millis(200), way.ask(&asking)).await;
+            assert!(!matches!(said, Ok(Ok(_))), "{end:?}: {said:?}");
+            Some(way)
+        } else {
+            drop(way);
+            None
+        };
+        while lives(child) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(still);
+    }
+}
+
+/// A child whose parent is gone may wait for a while to be reaped.
+fn lives(pid: i64) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
