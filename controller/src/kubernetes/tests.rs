@@ -1,27 +1,34 @@
 //! The watch against an API server on this machine, for what a real one can't be made to do.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::RawQuery;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 
 /// One pod, and then nothing new.
 async fn pods(RawQuery(query): RawQuery) -> Response {
     if query.is_some_and(|query| query.contains("watch=")) {
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
-    let pod = json!({ "metadata": { "name": "web-0", "namespace": "ns", "uid": "u1" }, "spec": { "nodeName": "n1" } });
-    let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": [pod] });
-    Json(list).into_response()
+    Json(list("u1")).into_response()
+}
+
+fn list(uid: &str) -> Value {
+    let pod = json!({ "metadata": { "name": "web-0", "namespace": "ns", "uid": uid }, "spec": { "nodeName": "n1" } });
+    json!({ "kind": "PodList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": [pod] })
 }
 
 /// The configuration with the way to that server.
@@ -59,4 +66,50 @@ async fn a_watch_that_panics_begins_again() {
     let now = contact.standing();
     assert_eq!((now.restarts, now.connected), (1, true));
     running.abort();
+}
+
+/// A server in this process, which gives these answers and then none; and what it was asked, when.
+fn scripted(answers: Vec<(u16, Value)>) -> (Client, mpsc::UnboundedReceiver<(&'static str, Instant)>) {
+    let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+    let (ask, asked) = mpsc::unbounded_channel();
+    let answer = async move |RawQuery(query): RawQuery| {
+        let watch = query.is_some_and(|query| query.contains("watch="));
+        ask.send((if watch { "watch" } else { "list" }, Instant::now())).unwrap();
+        let next = answers.lock().unwrap().pop_front();
+        match next {
+            Some((code, body)) => (StatusCode::from_u16(code).unwrap(), Json(body)).into_response(),
+            None => pending().await,
+        }
+    };
+    (Client::new(Router::new().route("/api/v1/pods", get(answer)), "default"), asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_forgotten_is_asked_for_a_list_at_once() {
+    let status =
+        |code: u16| json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code });
+    let away = || (503, status(503));
+    for gone in [(410, status(410)), (200, json!({ "type": "ERROR", "object": status(410) }))] {
+        let before = [(200, list("u1")), away(), away(), away(), away()];
+        let answers = before.into_iter().chain([gone.clone(), (200, list("u2"))]).collect();
+        let (client, mut asked) = scripted(answers);
+        let (book, mut pods) = book::Book::new(Pods::default());
+        let read =
+            |object: &ApiPod| Pod { uid: object.metadata.uid.clone().unwrap_or_default(), ..Pod::default() };
+        let watch = Watch { node: "n1".into(), read, book, contact: Contact::default() };
+        let running = tokio::spawn(async move { watch.run(client).await });
+        let known = pods.wait_for(|pods| pods.pods.contains_key("u2"));
+        timeout(Duration::from_secs(120), known).await.expect("it is listed again").unwrap();
+        running.abort();
+        let mut what = Vec::new();
+        let mut when = Vec::new();
+        while let Ok((kind, at)) = asked.try_recv() {
+            what.push(kind);
+            when.push(at);
+        }
+        assert_eq!(what[..7], ["list", "watch", "watch", "watch", "watch", "watch", "list"], "{gone:?}");
+        let pauses: Vec<Duration> = when.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses[4] > Duration::from_secs(6), "that is what it had learned to wait: {pauses:?}");
+        assert!(pauses[5] < Duration::from_secs(2), "{pauses:?}");
+    }
 }

@@ -46,7 +46,7 @@ impl<R: Fn(&ApiPod) -> Pod> Watch<R> {
 
     /// Ends where a list is asked for and nothing comes.
     async fn until_it_hangs(&self, api: Api<ApiPod>, delays: &mut DefaultBackoff) {
-        let mut events = pin!(watcher(api, self.selection()));
+        let mut events = pin!(watcher(api.clone(), self.selection()));
         let mut listed = None;
         loop {
             let next = match &listed {
@@ -68,6 +68,8 @@ impl<R: Fn(&ApiPod) -> Pod> Watch<R> {
                     self.contact.failed(kind(&error), &error);
                     if has_forgotten(&error) {
                         delays.reset();
+                        // Where that came instead of a stream, the watcher would ask for the same again and again.
+                        events.set(watcher(api.clone(), self.selection()));
                     }
                     pause(delays).await;
                 }
@@ -127,7 +129,12 @@ struct Hangs;
 /// The server is there again, but not what we saw last: that is listed soon, or pods that came meanwhile would stay unknown for as long
 /// as we had learned to wait for the server. Nodes that were cut off together came back at times of their own already.
 fn has_forgotten(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
+    match error {
+        watcher::Error::WatchError(status) | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            status.code == 410
+        }
+        _ => false,
+    }
 }
 
 /// From 0.8 s on, doubling to 30 s, with jitter.
