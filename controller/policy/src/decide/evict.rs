@@ -130,7 +130,7 @@ fn begin(turn: &mut Turn<'_>, id: &WorkloadId, evidence: Vec<Evidence>) {
 /// what follows from that has to be seen first.
 fn count(turn: &mut Turn<'_>) {
     let at = turn.at();
-    let leaves = turn.evicted().any(|(.., track)| track.leaves().is_some());
+    let leaves = turn.somebody_leaves();
     let strained = turn.state.strained.filter(|_| !leaves).unwrap_or(at).min(at);
     turn.state.strained = (turn.tier() > Tier::Normal).then_some(strained);
     if turn.tier() == Tier::Normal || !turn.config.kubernetes.enabled {

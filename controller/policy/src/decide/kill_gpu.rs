@@ -26,7 +26,7 @@ pub(crate) fn consider(turn: &mut Turn<'_>) {
     let gpus: Vec<GpuId> = turn.assessed.report.gpus.keys().cloned().collect();
     for gpu in gpus {
         let in_flight = turn.held(|r| r == Rung::Kill).any(|(_, w, t)| turn.kill_in_flight(w, t));
-        let leaves = turn.evicted().any(|(.., track)| track.leaves().is_some());
+        let leaves = turn.somebody_leaves();
         // What a kill frees, or one that leaves, has to be seen before anybody else dies, here or there.
         let needed = needed(turn, &gpu).filter(|_| !in_flight && !leaves);
         let at = turn.at();

@@ -76,6 +76,11 @@ impl<'a> Turn<'a> {
         all.filter(|(.., t)| t.eviction.as_ref().is_some_and(|it| it.is_open()))
     }
 
+    /// Whether a pod is on its way to another node: asked to end, and not gone yet.
+    pub(crate) fn somebody_leaves(&self) -> bool {
+        self.evicted().any(|(.., track)| track.leaves().is_some())
+    }
+
     /// Whether it ends in order. As long as nobody is handed over nobody is looked at for it.
     pub(crate) fn is_leaving(&self, track: &Track) -> bool {
         !self.evicted.is_empty() && track.leaves().is_some()
