@@ -1,6 +1,6 @@
 //! One asking begins: it gets a number, a deadline and a reason.
 
-use super::prospect::Promise;
+use super::prospect::{Promise, moving};
 use crate::concession::{Level, Wish};
 use crate::decide::Turn;
 use crate::gpu::GpuId;
@@ -13,7 +13,7 @@ use crate::voluntary::Pending;
 const PATIENCE: u64 = 4;
 /// But not for less: a busy program looks at its socket now and then, and requests under way are drained first.
 const SHORTEST: Span = Span::secs(5);
-/// Nor for more: what takes longer is no answer to a shortage.
+/// Nor for more, besides the time in which memory moves to the host: what takes longer is no answer to a shortage.
 const LONGEST: Span = Span::secs(60);
 /// Loading a model takes its time, and nobody is in a hurry then.
 const RESTORE: Span = Span::secs(120);
@@ -33,7 +33,7 @@ pub(crate) fn begin(
         turn.put(id, Rung::Free, evidence.clone());
     }
     let at = turn.at();
-    let deadline = deadline(turn, id, level, promise.takes);
+    let deadline = deadline(turn, id, level, &promise);
     let ladder = &turn.config.ladder;
     let Some(track) = turn.state.workloads.get_mut(id) else { return };
     turn.state.action = turn.state.action.saturating_add(1);
@@ -51,12 +51,13 @@ pub(crate) fn begin(
     (voluntary.action, voluntary.evidence) = (action, evidence);
 }
 
-fn deadline(turn: &Turn<'_>, id: &WorkloadId, level: Level, takes: Span) -> Span {
+fn deadline(turn: &Turn<'_>, id: &WorkloadId, level: Level, promise: &Promise) -> Span {
     if level == Level::Nothing {
         let cost = turn.sample.workloads.get(id).map_or(0, |w| w.spec.restart_cost_ms);
         return RESTORE.max(Span(cost.saturating_mul(2_000_000)));
     }
-    Span(takes.0.saturating_mul(PATIENCE)).clamp(SHORTEST, LONGEST)
+    let longest = LONGEST.saturating_add(moving(promise.moves()));
+    Span(promise.takes.0.saturating_mul(PATIENCE)).clamp(SHORTEST, longest)
 }
 
 /// When a wish that was begun then must have been answered, with what the way back takes.
