@@ -1,9 +1,12 @@
 //! Whether somebody wants more memory than he has: his use grows, or an allocation failed.
 //!
 //! A fall is the opposite of an appetite, and standing still is none, however much one holds.
+//! One of the protected that is refused again and again is short of memory, however much of it is free.
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{Evidence, Tier};
+use crate::sample::WorkloadId;
 use crate::units::{Bytes, Monotonic, Span, is_default};
 
 /// What is remembered of somebody's use.
@@ -88,6 +91,55 @@ impl Appetite {
     /// Whether either holds.
     pub(crate) fn lasts(&self, at: Monotonic, within: Span) -> bool {
         self.grows(at, within) || self.fails(at, within)
+    }
+}
+
+/// Allocations that failed one after the other. The first may be one that a program makes up for itself, by its own caches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusals {
+    /// Whose the last one was.
+    pub by: WorkloadId,
+    /// The first and the last one.
+    pub since: Monotonic,
+    /// See there.
+    pub last: Monotonic,
+    /// How many.
+    pub times: u32,
+    /// What was free when the last one failed: more was wanted.
+    pub free: Bytes,
+}
+
+/// So long after the last one nobody is taken to try any more.
+const TRIES: Span = Span::secs(10);
+/// Refused for so long, it is not made up for by what others were asked for a moment ago.
+const INSISTS: Span = Span::secs(2);
+
+impl Refusals {
+    /// One more, or the first one of a new series.
+    pub(crate) fn and(before: Option<Self>, by: &WorkloadId, free: Bytes, at: Monotonic) -> Self {
+        let before = before.filter(|it| at.since(it.last) < TRIES);
+        let (since, times) = before.map_or((at, 0), |it| (it.since, it.times));
+        Self { by: by.clone(), since, last: at, times: times.saturating_add(1), free }
+    }
+
+    /// Whether it still lacks what it was refused, as far as that can be seen.
+    pub(crate) fn stands(&self, free: Bytes, step: Step, of: Option<&Appetite>) -> bool {
+        let got = of.and_then(|it| it.grew).is_some_and(|grew| grew > self.last);
+        step.at.since(self.last) < TRIES && !got && free < self.free + step.by
+    }
+
+    /// In words.
+    pub(crate) fn evidence(&self) -> Evidence {
+        Evidence::Insists { by: self.by.clone(), times: self.times, within: self.last.since(self.since) }
+    }
+
+    /// How short the resource is for it: not at all after the first one.
+    pub(crate) fn tier(&self) -> Tier {
+        match self.times {
+            0 | 1 => Tier::Normal,
+            _ if self.last.since(self.since) < INSISTS => Tier::Critical,
+            _ => Tier::Emergency,
+        }
     }
 }
 

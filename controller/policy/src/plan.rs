@@ -278,6 +278,15 @@ pub enum Evidence {
         /// How that shows.
         claim: Claim,
     },
+    /// One of the protected was refused memory again and again, however much is free.
+    Insists {
+        /// Who.
+        by: WorkloadId,
+        /// Times.
+        times: u32,
+        /// From the first to the last one.
+        within: Span,
+    },
     /// A fact about a GPU; all others are about the host, or about the workload itself.
     OnGpu {
         /// Which.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Desk;
-use crate::appetite::Appetite;
+use crate::appetite::{Appetite, Refusals};
 use crate::assess::thrashing::ThrashTrack;
 use crate::assess::tier::TierState;
 use crate::eviction::Eviction;
@@ -172,6 +172,9 @@ pub struct GpuTrack {
     /// Since when somebody would have to die for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desperate: Option<Monotonic>,
+    /// What one of the protected was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusals>,
     /// Whether anybody wants more of it.
     pub appetite: Appetite,
     /// Which of the workloads do.

@@ -124,6 +124,9 @@ fn said(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             Claim::Failed => write!(f, "an allocation of {by} failed"),
             Claim::Waits => write!(f, "{by} waits for room"),
         },
+        Evidence::Insists { by, times, within } => {
+            write!(f, "{times} allocations of {by} failed within {within}")
+        }
         Evidence::Asked { level: Level::Nothing } => f.write_str("it is asked to take back what it gave"),
         Evidence::Asked { level } => write!(f, "it is asked for {level}"),
         Evidence::Conceded { level, by, result, freed, claimed, took } => {
@@ -314,6 +317,8 @@ mod tests {
         ] {
             check(Evidence::Claimed { by: by.clone(), claim }, words);
         }
+        let insists = Evidence::Insists { by: by.clone(), times: 4, within: Span::millis(2500) };
+        check(insists, "4 allocations of a/b#7 failed within 2.5s");
         let (level, took) = (Level::Unload, Span::millis(1300));
         check(Evidence::Asked { level }, "it is asked for unload");
         check(Evidence::Asked { level: Level::Nothing }, "it is asked to take back what it gave");

@@ -10,11 +10,12 @@ use super::signals::Signals;
 use super::tier;
 use crate::admission::Call;
 use crate::admission::settle::workload_of;
-use crate::appetite::Step;
+use crate::appetite::{Refusals, Step};
 use crate::config::{Config, Gpu as Thresholds, GpuThreshold, HostThresholds, Threshold};
 use crate::gpu::{Gpu, GpuId};
 use crate::history::Trend;
 use crate::plan::{GpuAssessment, Tier};
+use crate::roles;
 use crate::sample::{Sample, WorkloadId};
 use crate::state::{GpuTrack, State};
 use crate::units::{Bytes, Monotonic, Share, Span};
@@ -35,7 +36,7 @@ pub(crate) fn assess(config: &Config, state: &mut State, sample: &Sample) -> BTr
         let waits = state.admission.waits_for(id);
         let track = state.gpus.entry(id.clone()).or_default();
         observe(track, id, gpu, sample, config.gpu.contested_for);
-        failures(track, id, sample);
+        failures(config, track, (id, gpu), sample);
         all.insert(id.clone(), one(config, track, gpu, sample.at, reserved, waits));
     }
     all
@@ -72,7 +73,7 @@ fn observe(track: &mut GpuTrack, id: &GpuId, gpu: &Gpu, sample: &Sample, within:
 }
 
 /// What processes report: nobody else can see it.
-fn failures(track: &mut GpuTrack, id: &GpuId, sample: &Sample) {
+fn failures(config: &Config, track: &mut GpuTrack, (id, reading): (&GpuId, &Gpu), sample: &Sample) {
     for request in &sample.requests {
         let Call::CudaOutOfMemory { cgroup, gpu } = &request.call else { continue };
         let Some((holder, workload)) = workload_of(sample, cgroup) else { continue };
@@ -83,8 +84,21 @@ fn failures(track: &mut GpuTrack, id: &GpuId, sample: &Sample) {
         if here {
             track.appetite.fail(sample.at);
             track.holders.entry(holder.clone()).or_default().fail(sample.at);
+            if let Some(free) = free(reading).filter(|_| roles::is_protected(config, workload)) {
+                track.refused = Some(Refusals::and(track.refused.take(), holder, free, sample.at));
+            }
         }
     }
+    let step =
+        |total: Bytes| Step { at: sample.at, by: Bytes(total.0 / STIR), within: config.gpu.contested_for };
+    if let Some((free, step)) = free(reading).zip(reading.total.map(step)) {
+        let holders = &track.holders;
+        track.refused = track.refused.take().filter(|it| it.stands(free, step, holders.get(&it.by)));
+    }
+}
+
+fn free(gpu: &Gpu) -> Option<Bytes> {
+    gpu.total.zip(gpu.used).map(|(total, used)| total.saturating_sub(used))
 }
 
 fn one(
@@ -98,14 +112,24 @@ fn one(
     let scale = scale(&config.gpu);
     let read = gpu.total.zip(gpu.used).filter(|(total, _)| *total > Bytes::ZERO);
     let used = read.and_then(|(total, used)| used_share(&config.gpu, total, used, reserved));
-    let free = read.map(|(total, used)| total.saturating_sub(used));
+    let free = free(gpu).filter(|_| read.is_some());
     let forecast = read.zip(free).map(|((total, _), free)| forecast(&track.free, total, free, at));
     let forecast = forecast.unwrap_or(Forecast::Unknown(Unknown::Gap));
     let forecast_up_to = believed(&config.gpu, track, used, forecast, at);
     let signals = Signals { used, forecast, forecast_up_to, ..Signals::default() };
-    let (tier, because) = tier::advance(&mut track.tier, &scale, &signals, at);
+    let (seen, because) = tier::advance(&mut track.tier, &scale, &signals, at);
+    // Large blocks are refused long before a GPU is full.
+    let refused = track.refused.as_ref().filter(|it| it.tier() > seen && used.is_some());
+    let tier = refused.map_or(seen, Refusals::tier);
+    let because = refused.map(Refusals::evidence).or(because);
+    // It is not known how much was wanted: enough that the first one who can give something is asked.
+    let enough = |(total, _): (Bytes, Bytes)| {
+        let between = config.gpu.constrained.leave.0.saturating_sub(config.gpu.elevated.leave.0);
+        total.share(Share(between)) + Bytes(total.0 / STIR)
+    };
+    let least = read.filter(|_| refused.is_some()).map_or(Bytes::ZERO, enough);
     let wanted = |(total, used): (Bytes, Bytes)| {
-        (used + reserved).saturating_sub(total.share(config.gpu.elevated.leave))
+        (used + reserved).saturating_sub(total.share(config.gpu.elevated.leave)).max(least)
     };
     GpuAssessment {
         tier,

@@ -47,10 +47,14 @@ fn needed(turn: &Turn<'_>, gpu: &GpuId) -> Option<Bytes> {
     let reading = turn.sample.gpus.get(gpu).filter(|_| short)?;
     let (total, used) = reading.total.zip(reading.used)?;
     let limits = &turn.config.gpu.emergency;
-    let above = used.saturating_sub(total.share(limits.leave));
-    let full = used >= total.share(limits.used);
     let within = turn.config.gpu.contested_for;
-    let fails = turn.state.gpus.get(gpu).is_some_and(|track| track.appetite.fails(turn.at(), within));
+    let track = turn.state.gpus.get(gpu);
+    // However much is free, it is less than one of the protected needs at a time.
+    let refused = track.and_then(|track| track.refused.as_ref()).filter(|it| it.tier() == Tier::Emergency);
+    let least = refused.map_or(Bytes::ZERO, |_| Bytes(total.0 / SMALL));
+    let above = used.saturating_sub(total.share(limits.leave)).max(least);
+    let full = used >= total.share(limits.used);
+    let fails = track.is_some_and(|track| track.appetite.fails(turn.at(), within));
     let lacks = full || fails || turn.state.admission.waits_for(gpu);
     (lacks && above > Bytes::ZERO).then_some(above)
 }

@@ -138,6 +138,69 @@ fn an_allocation_that_failed_or_a_reservation_that_waits_is_a_claim() {
     assert_eq!(claim(&mut node), Some((Claim::Waits, id("service"))));
 }
 
+/// A large block is refused long before the GPU is full. `chat` is protected, and asks again every half second.
+fn refused(holder: &str, offer: Option<Offer>, seconds: u64) -> (Vec<Pass>, Node) {
+    let mut node = Node::new(&["a"]);
+    node.add("batch", 0).offer = offer;
+    node.add("batch", 0).spec.rungs = vec![Rung::Trim, Rung::Offload, Rung::Kill];
+    node.config.ladder.rungs.push(Rung::Offload);
+    node.add("chat", 2000);
+    node.add("other", 50);
+    node.hold("batch", "a", 8000);
+    node.hold("chat", "a", 6000);
+    node.hold("other", "a", 10);
+    node.looks(70);
+    let again = |node: &mut Node| {
+        node.ask(holder, Call::CudaOutOfMemory { cgroup: id(holder), gpu: Some("a".into()) });
+        node.look()
+    };
+    ((0..seconds * 2).map(|_| again(&mut node)).collect(), node)
+}
+
+#[test]
+fn one_of_the_protected_who_is_refused_again_and_again_is_short_of_memory() {
+    let (passes, mut node) = refused("chat", None, 10);
+    let tiers: Vec<Tier> = passes.iter().map(|pass| of(pass, "a").tier).collect();
+    let emergency = tiers.iter().position(|tier| *tier == Tier::Emergency);
+    assert_eq!(
+        (tiers[0], tiers[1], emergency),
+        (Tier::Normal, Tier::Critical, Some(4)),
+        "the first says little"
+    );
+    let dies = passes.iter().position(|pass| pass.plan.workloads[&id("batch")].kill);
+    assert_eq!(dies, Some(8), "after two seconds of emergency");
+    let text: Vec<_> =
+        passes[8].plan.workloads[&id("batch")].evidence.iter().map(ToString::to_string).collect();
+    assert_eq!(text[0], "on gpu:a: 9 allocations of models/chat#416 failed within 4.0s");
+    // The room is there, and it is not heard of again.
+    node.hold("batch", "a", 0);
+    assert_eq!(of(&node.look(), "a").tier, Tier::Normal);
+}
+
+#[test]
+fn who_can_be_asked_makes_room_for_a_large_block() {
+    let (passes, _) = refused("chat", offers(&[Level::Offload]), 8);
+    let wish = passes[1].plan.workloads[&id("batch")].wish.clone().unwrap();
+    assert_eq!(wish.level, Level::Offload);
+    assert!(passes.iter().all(|pass| pass.plan.workloads.values().all(|it| !it.kill)));
+}
+
+#[test]
+fn a_refusal_of_one_who_is_not_protected_is_his_own_affair() {
+    let (passes, _) = refused("other", None, 10);
+    assert!(passes.iter().all(|pass| of(pass, "a").tier == Tier::Normal && of(pass, "a").contested));
+}
+
+#[test]
+fn who_got_it_in_the_end_or_asks_no_more_is_short_of_nothing() {
+    let (_, mut node) = refused("chat", None, 1);
+    node.hold("chat", "a", 6300);
+    assert_eq!(of(&node.look(), "a").tier, Tier::Normal, "it grew");
+    let (_, mut node) = refused("chat", None, 1);
+    assert_eq!(of(&node.looks(9), "a").tier, Tier::Critical);
+    assert_eq!(of(&node.looks(1), "a").tier, Tier::Normal);
+}
+
 #[test]
 fn nobody_dies_in_place_of_one_who_is_not_known() {
     let mut node = shared();
