@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+import types
 import unittest
 import weakref
 from typing import Any, Callable
@@ -89,6 +91,29 @@ class Recovery(ServiceCase):
         begun = time.monotonic()
         self.assertEqual(self.client().cuda_guard().run(infer), "gpu")
         self.assertGreater(time.monotonic() - begun, 0.15)
+
+    def test_it_waits_no_longer_than_until_there_is_room(self) -> None:
+        free = iter([1 << 30, 1 << 30, 2 << 30])
+        double = types.ModuleType("torch")
+        double.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
+            is_available=lambda: False, mem_get_info=lambda index: (next(free), 80 << 30)
+        )
+        before = sys.modules.get("torch")
+        self.addCleanup(lambda: sys.modules.update(torch=before) if before else sys.modules.pop("torch"))
+        sys.modules["torch"] = double
+        self.service.answers["ReportCudaError"] = lambda _: {"advice": "wait", "waitMilliseconds": 30_000}
+        infer, _ = failing(OutOfMemoryError(OOM))
+        begun = time.monotonic()
+        self.assertEqual(self.client().cuda_guard(patience=30).run(infer), "gpu")
+        self.assertLess(time.monotonic() - begun, 20)
+        self.assertEqual(list(free), [])
+
+    def test_who_is_being_made_room_for_is_not_given_up(self) -> None:
+        self.service.answers["ReportCudaError"] = lambda _: {"advice": "wait", "waitMilliseconds": 0}
+        infer, _ = failing(*[OutOfMemoryError(OOM)] * 4)
+        guard = self.client().cuda_guard(fallback=lambda: "cpu")
+        self.assertEqual([guard.run(infer) for _ in range(3)], ["cpu", "cpu", "gpu"])
+        self.assertFalse(guard.fell_back)
 
     def test_after_three_in_a_row_it_stays_on_the_cpu(self) -> None:
         guard = plimsoll.Plimsoll("none").cuda_guard(fallback=lambda *_: "cpu")

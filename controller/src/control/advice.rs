@@ -34,14 +34,18 @@ impl Advice {
     }
 
     /// As it stands now, after the pass that took note of the failure.
-    pub(super) fn on(failure: &CudaFailure, how: &Conditions) -> Self {
+    pub(super) fn on(failure: &CudaFailure, how: &Conditions, protected: bool) -> Self {
         let tier = tier(failure.gpu.as_ref(), how);
         match (failure.kind, tier) {
-            _ if failure.hopeless => Self::FALLBACK,
-            (CudaError::Sticky, _) | (CudaError::OutOfMemory, Tier::Emergency) => Self::FALLBACK,
+            (CudaError::Sticky, _) => Self::FALLBACK,
+            (CudaError::Other, _) if failure.hopeless => Self::FALLBACK,
             (CudaError::Other, _) => Self::RETRY,
             (CudaError::OutOfMemory, tier) => match asked(failure.gpu.as_ref(), how) {
+                // However often it failed: room is being made.
                 Some(doing) => Self::wait(doing.deadline.into()),
+                None if failure.hopeless => Self::FALLBACK,
+                // For whom others yield, somebody may yet have to die.
+                None if tier == Tier::Emergency && !protected => Self::FALLBACK,
                 None if tier >= Tier::Critical => Self::wait(A_MOMENT),
                 None => Self::RETRY,
             },
@@ -90,6 +94,9 @@ mod tests {
             hopeless,
         };
         use CudaError::{Other, OutOfMemory, Sticky};
+        let waits =
+            |protected| Advice::on(&failure(Some("a"), OutOfMemory, false), &how(Tier::Emergency), protected);
+        assert_eq!((waits(false), waits(true)), (Advice::FALLBACK, Advice::wait(A_MOMENT)));
         for (failure, how, advice, wait) in [
             (failure(Some("a"), OutOfMemory, false), &how(Tier::Elevated), "retry", 0),
             (failure(Some("a"), OutOfMemory, false), &how(Tier::Critical), "wait", 1000),
@@ -97,13 +104,13 @@ mod tests {
             (failure(Some("b"), OutOfMemory, false), &how(Tier::Critical), "retry", 0),
             (failure(Some("a"), OutOfMemory, false), &making, "wait", 5000),
             (failure(Some("b"), OutOfMemory, false), &making, "retry", 0),
-            (failure(Some("a"), OutOfMemory, false), &how(Tier::Emergency), "fallback", 0),
-            (failure(Some("a"), OutOfMemory, true), &making, "fallback", 0),
+            (failure(Some("a"), OutOfMemory, true), &how(Tier::Critical), "fallback", 0),
+            (failure(Some("a"), OutOfMemory, true), &making, "wait", 5000),
             (failure(Some("a"), Sticky, true), &how(Tier::Normal), "fallback", 0),
             (failure(Some("a"), Other, false), &making, "retry", 0),
         ] {
             let expected = Advice { advice, wait_milliseconds: wait };
-            assert_eq!(Advice::on(&failure, how), expected, "{failure:?}");
+            assert_eq!(Advice::on(&failure, how, true), expected, "{failure:?}");
         }
     }
 }

@@ -127,6 +127,7 @@ impl Client {
     async fn failed(&mut self, workload: WorkloadId, failure: CudaFailure) -> Result<Said, Refused> {
         let CudaFailure { gpu, error, kind, .. } = &failure;
         self.control.counts.failed(*kind);
+        let whose = workload.clone();
         let device = gpu.as_ref().map(tracing::field::display);
         tracing::debug!(workload = %workload, device, error, kind = kind.name(), "a CUDA call failed");
         if *kind == CudaError::OutOfMemory {
@@ -137,7 +138,8 @@ impl Client {
             }
         }
         let how = self.control.conditions.borrow().clone();
-        Ok(Said::Advice(Advice::on(&failure, &how)))
+        let protected = how.workloads.get(&whose).is_some_and(|known| known.protected);
+        Ok(Said::Advice(Advice::on(&failure, &how, protected)))
     }
 
     pub(super) async fn operate(&mut self, operation: Operation) -> Result<Said, Refused> {

@@ -52,6 +52,11 @@ _STICKY = re.compile(
 )
 #: PyTorch names the device by its number in messages about memory.
 _DEVICE = re.compile(r"\bGPU (\d+) has a total capacity")
+#: And what was wanted.
+_WANTED = re.compile(r"\bTried to allocate ([0-9.]+) (bytes|KiB|MiB|GiB|TiB)")
+_UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+#: How often it is looked whether room has come.
+_LOOK_SECONDS = 0.25
 
 
 def classify(error: BaseException) -> Optional[Kind]:
@@ -75,8 +80,8 @@ class CudaGuard:
     - Out of memory: cleans up (the exception's frames, Python's garbage, the allocator's cache, the ``gc``
       callbacks), tells the controller, waits if it says so, and tries once more.
     - ``strikes`` such errors in a row, across calls: ``fallback`` is called with the same arguments from then on, and
-      ``fell_back`` is True. Any success before that starts the count anew. A call that can't be saved uses
-      ``fallback`` for itself alone.
+      ``fell_back`` is True, unless the controller is making room just then. Any success before that starts the count
+      anew. A call that can't be saved uses ``fallback`` for itself alone.
     - A sticky error: nothing is tried again. ``on_sticky`` is called, StickyCudaError is raised, and every later call
       raises it without touching the GPU.
     """
@@ -88,14 +93,14 @@ class CudaGuard:
         fallback: Optional[Callable[..., Any]] = None,
         strikes: int = 3,
         retry: bool = True,
-        patience: float = 5.0,
+        patience: float = 15.0,
         device: Optional[str] = None,
         clean_up: Optional[Callable[[], object]] = None,
         on_fallback: Optional[Callable[[], object]] = None,
         on_sticky: Optional[Callable[[BaseException], object]] = None,
     ) -> None:
-        """``patience``: seconds to wait at most when the controller is making room. ``device``: the GPU's id, where
-        known.
+        """``patience``: seconds to wait at most when the controller is making room; where PyTorch's message says how
+        much was wanted, only until that is free. ``device``: the GPU's id, where known.
         ``clean_up``: called besides what is always done."""
         if strikes < 1:
             raise ValueError("at least one strike")
@@ -188,7 +193,7 @@ class CudaGuard:
             self._lose(error)
         elif kind == "memory":
             self._strike()
-            self._report(error, sticky=False)
+            self._fall(self._report(error, sticky=False)[0])
             self._clean()
 
     def _succeeded(self) -> None:
@@ -200,7 +205,11 @@ class CudaGuard:
     def _strike(self) -> None:
         with self._lock:
             self._strikes += 1
-            fell = self._strikes >= self._most and not self.fell_back
+
+    def _fall(self, advice: str) -> None:
+        with self._lock:
+            # Who is being made room for has not failed for good, however long an offload takes.
+            fell = self._strikes >= self._most and not self.fell_back and advice != "wait"
             self.fell_back = self.fell_back or fell
         if fell:
             log.warning("the GPU is given up", extra={"strikes": self._strikes})
@@ -274,6 +283,8 @@ class _Attempt:
         assert error is not None
         guard._strike()
         advice, wait = guard._report(error, sticky=False)
+        guard._fall(advice)
+        there = room_for(error)
         again = guard._retry and self._tries == 1 and not guard.fell_back and advice != "fallback"
         self.on_gpu = again
         saved = again or guard.fell_back or guard._fallback is not None
@@ -285,7 +296,9 @@ class _Attempt:
         if not saved:
             raise error
         if again and advice == "wait":
-            sleep(wait)
+            end = time.monotonic() + wait
+            while time.monotonic() < end and not there():
+                sleep(min(_LOOK_SECONDS, max(0.0, end - time.monotonic())))
 
 
 def empty_caches() -> None:
@@ -296,6 +309,23 @@ def empty_caches() -> None:
     if cuda is not None and cuda.is_available() and cuda.is_initialized():
         cuda.empty_cache()
         cuda.ipc_collect()
+
+
+def room_for(error: BaseException) -> Callable[[], bool]:
+    """A question whether what PyTorch was refused is free by now; what can't be known is answered with no."""
+    wanted, device = _WANTED.search(str(error)), _DEVICE.search(str(error))
+    if not wanted or not device:
+        return lambda: False
+    size, index = int(float(wanted.group(1)) * _UNITS[wanted.group(2)]), int(device.group(1))
+
+    def there() -> bool:
+        try:
+            torch = cast(Any, sys.modules["torch"])
+            return int(torch.cuda.mem_get_info(index)[0]) >= size
+        except Exception:
+            return False
+
+    return there
 
 
 def device_id(error: BaseException) -> Optional[str]:
