@@ -26,8 +26,10 @@ pub(crate) enum Timing {
 /// A KVM guest says something within this time, or KVM does not work here (it may also hang).
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
-/// A CPU without AVX: emulated, a model that multiplies its matrices with AVX2 takes 25 times as long as with SSE.
-const SSE: &str = "max,-avx,-avx2,-fma,-f16c";
+/// A CPU without AVX: emulated, a model that multiplies its matrices with AVX2 takes 25 times as long as with SSE. And without erms
+/// and fsrm, or the kernel clears and copies pages byte by byte: 4096 emulated steps each, and on a busy host a guest that fills
+/// its memory has been seen to take 20 s for 2 MiB.
+const SSE: &str = "max,-avx,-avx2,-fma,-f16c,-erms,-fsrm";
 
 impl Timing {
     /// The emulator's arguments.
