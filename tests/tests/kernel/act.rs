@@ -79,7 +79,7 @@ fn freeze_takes_effect_and_reclaim_works_while_frozen() {
     wait("it has grown", || group.number("memory.current") > 80 << 20);
     let bench = Bench::new(&group);
     assert!(bench.reaction.real_time.is_ok(), "{:?}", bench.reaction.real_time);
-    bench.reaction.order(Order::Freeze(bench.inode(), look(5000)));
+    bench.reaction.order(Order::Freeze(bench.inode(), look(60_000)));
     assert_eq!(bench.end_of("freeze").end, End::Done);
     assert!(group.is_frozen());
     assert_eq!(bench.ledger.entry(bench.slot).unwrap().flags, Flags::FROZEN);
@@ -109,7 +109,7 @@ fn a_stopped_process_is_handed_over_to_the_freezer() {
     bench.ledger.raise(bench.slot, Flags::STOPPED);
     kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
     wait("it is stopped", || group.has_stopped());
-    bench.reaction.order(Order::Freeze(bench.inode(), look(5000)));
+    bench.reaction.order(Order::Freeze(bench.inode(), look(60_000)));
     assert_eq!(bench.end_of("freeze").end, End::Done);
     wait("it is frozen, and no longer stopped", || group.is_frozen() && !group.has_stopped());
     bench.reaction.order(Order::Thaw(bench.inode()));
@@ -130,7 +130,7 @@ fn a_bulk_charge_is_not_waited_for_and_can_be_killed() {
     let bench = Bench::new(&group);
     bench.reaction.order(Order::Freeze(bench.inode(), look(300)));
     assert_eq!(bench.end_of("freeze").end, End::Partial);
-    bench.reaction.order(Order::Kill(bench.inode(), look(20_000)));
+    bench.reaction.order(Order::Kill(bench.inode(), look(60_000)));
     let ended = bench.end_of("kill");
     assert_eq!(ended.end, End::Done);
     assert!(ended.freed.unwrap() > Bytes::mib(16), "{ended:?}");

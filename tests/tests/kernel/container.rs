@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plimsoll_tests::guest;
 use rustix::process::Pid;
 
 use crate::survive::processes;
-use crate::world::{Daemon, Group, Workload, available_mib, get, wait};
+use crate::world::{Daemon, Group, Workload, available_mib, get, wait, within};
 
 /// The cgroup of a container in kubelet's layout; the workloads lie elsewhere in the tree.
 struct Container {
@@ -73,11 +73,9 @@ fn the_end_of_the_container_releases_everything() {
     let (_loads, mut daemon) = frozen(&container, (&chat, &batch), true);
     assert_eq!(cgroup_of(guardian()), "0::/plimsoll.slice/guardian");
     container.own.write("cgroup.kill", "1");
-    let died = Instant::now();
-    while batch.is_frozen() || batch.read("memory.high") != "max" || chat.read("memory.low") != "0" {
-        assert!(died.elapsed() < Duration::from_secs(2), "still held two seconds after the container's end");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    within(Duration::from_secs(2), "released after the container's end", || {
+        !batch.is_frozen() && batch.read("memory.high") == "max" && chat.read("memory.low") == "0"
+    });
     assert!(batch.is_populated(), "released means alive");
     daemon.child.wait().unwrap();
     wait("nothing of the daemon is left in its cgroup", || !container.own.is_populated());

@@ -74,7 +74,7 @@ fn a_loader_that_comes_first_waits_for_the_daemon() {
     let config = dir.path().join("early.yaml");
     fs::write(&config, format!("daemon: {{ run_dir: {:?} }}\n", dir.path().join("run"))).unwrap();
     let mut loader = Command::new(guest::plimsoll())
-        .args(["exec", "--name", "t-early", "--needs", "1MiB", "--wait", "60s", "--config"])
+        .args(["exec", "--name", "t-early", "--needs", "1MiB", "--wait", "2m", "--config"])
         .arg(&config)
         .arg("--")
         .arg(guest::workload())

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::world::{Daemon, Group, PATIENCE, available_mib, wait};
 
 /// What the daemon does in its own time: it waits for a calm that lasts before it gives anything back.
-const LONG: Duration = Duration::from_secs(150);
+const LONG: Duration = Duration::from_secs(300);
 const PORT: u16 = 8090;
 /// What is asked before and after: the same model gives the same answer.
 const PROBE: &str = "a kitten rests on a rug";

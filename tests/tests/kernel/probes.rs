@@ -5,7 +5,6 @@ mod group;
 
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use plimsoll::sense::probes::{Event, Kind, Options, Probes, Ring};
 use plimsoll_policy::sample::Probes as Counters;
@@ -14,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use self::child::Child;
 use self::group::Group;
+use crate::world::wait;
 
 /// The programs see the whole machine, so that one test at a time may press it.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -32,19 +32,10 @@ fn counters(probes: &mut Probes, group: &Group) -> Counters {
     probes.read().expect("readable").get(&group.id).copied().unwrap_or_default()
 }
 
-/// Waits until something is so. The emulator is slow and shared: only the end of patience is a time.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Waits for an event of this kind about this cgroup.
 fn event(ring: &mut Ring, kind: Kind, cgroup: u64) -> Event {
     let mut found = None;
-    until(&format!("{kind:?} of cgroup {cgroup}"), || {
+    wait(&format!("{kind:?} of cgroup {cgroup}"), || {
         found = ring.by_ref().find(|event| event.kind == kind as u32 && event.cgroup == cgroup);
         found.is_some()
     });
@@ -79,7 +70,7 @@ fn reclaim_over_memory_high_is_charged_to_its_cgroup() {
 
     let seen = event(&mut ring, Kind::MemcgReclaim, hog.id);
     assert_eq!(seen.value, hog.id, "its own task reclaims");
-    until("sleep over memory.high", || counters(&mut probes, &hog).over_high_ns > 0);
+    wait("sleep over memory.high", || counters(&mut probes, &hog).over_high_ns > 0);
     let counted = counters(&mut probes, &hog);
     assert!(counted.memcg_reclaims > 0 && counted.memcg_reclaim_ns > 0, "{counted:?}");
     let untouched = counters(&mut probes, &bystander);
@@ -101,7 +92,7 @@ fn an_ancestors_limit_is_told_apart_from_the_task_that_waits() {
 
     let seen = event(&mut ring, Kind::MemcgReclaim, parent.id);
     assert_eq!(seen.value, below.id, "the task below does the work");
-    until("time charged to the task that waits", || counters(&mut probes, &below).memcg_reclaim_ns > 0);
+    wait("time charged to the task that waits", || counters(&mut probes, &below).memcg_reclaim_ns > 0);
     let (above, below) = (counters(&mut probes, &parent), counters(&mut probes, &below));
     assert!(above.memcg_reclaims > 0 && above.memcg_reclaim_ns == 0, "{above:?}");
     assert!(below.memcg_reclaims == 0, "{below:?}");
@@ -113,7 +104,7 @@ fn our_own_reclaim_is_not_counted() {
     let (mut probes, mut ring) = load();
     let (held, writer) = (Group::new("held"), Group::new("writer"));
     let sleeper = Child::start(&held, "eat 32");
-    until("32 MiB held", || sleeper.stat().1 > 32 * 256);
+    wait("32 MiB held", || sleeper.stat().1 > 32 * 256);
     let file = held.file("memory.reclaim");
     let write = format!("write {} 4M", file.display());
 
@@ -122,7 +113,7 @@ fn our_own_reclaim_is_not_counted() {
     let mut helper = Child::start(&writer, &write);
     probes.ignore(&threads(&helper)).expect("room");
     helper.go();
-    until("the helper has written", || helper.stat().0 == 'S' && is_done(&helper));
+    wait("the helper has written", || helper.stat().0 == 'S' && is_done(&helper));
     assert_eq!(counters(&mut probes, &held).memcg_reclaims, 0);
     assert_eq!(counters(&mut probes, &writer).memcg_reclaim_ns, 0);
 
@@ -131,7 +122,7 @@ fn our_own_reclaim_is_not_counted() {
     stranger.go();
     let seen = event(&mut ring, Kind::MemcgReclaim, held.id);
     assert_eq!(seen.value, writer.id);
-    until("time charged to the writer", || counters(&mut probes, &writer).memcg_reclaim_ns > 0);
+    wait("time charged to the writer", || counters(&mut probes, &writer).memcg_reclaim_ns > 0);
     assert_eq!(counters(&mut probes, &writer).memcg_reclaims, 0);
     assert_eq!(counters(&mut probes, &held).memcg_reclaim_ns, 0);
 }
@@ -146,7 +137,7 @@ fn an_oom_kill_is_attributed_to_the_victim() {
     limited.set("memory.max", "48M");
     limited.set("memory.swap.max", "0");
     let mut victim = Child::start(&large, "eat 32");
-    until("the victim is large", || victim.stat().1 > 32 * 256);
+    wait("the victim is large", || victim.stat().1 > 32 * 256);
     fs::write(format!("/proc/{}/oom_score_adj", victim.pid()), "1000").expect("root may");
     // Its growth meets the limit; the other one pays.
     let grower = Child::start(&small, "eat 24");
@@ -154,7 +145,7 @@ fn an_oom_kill_is_attributed_to_the_victim() {
     let seen = event(&mut ring, Kind::OomVictim, large.id);
     assert_eq!(seen.tgid, victim.pid());
     assert_ne!(grower.pid(), victim.pid());
-    until("the victim is gone", || victim.is_gone());
+    wait("the victim is gone", || victim.is_gone());
     // There may be more: the kernel also marks who is on its way out anyhow, and who meets the limit while the
     // victim's memory is not yet back.
     assert!(probes.host().expect("readable").oom_victims > before);
@@ -170,7 +161,7 @@ fn a_shortage_of_the_host_is_charged_to_those_who_wait() {
     fs::write(format!("/proc/{}/oom_score_adj", eater.pid()), "1000").expect("root may");
 
     event(&mut ring, Kind::DirectReclaim, hog.id);
-    until("a stay in direct reclaim", || {
+    wait("a stay in direct reclaim", || {
         let counted = counters(&mut probes, &hog);
         counted.direct_reclaims > 0 && counted.direct_reclaim_ns > 0
     });
@@ -201,13 +192,13 @@ fn a_major_fault_is_charged_to_its_cgroup() {
     let group = Group::new("swapped");
     let mut toucher = Child::start(&group, "touch 16");
     // Not by its faults: with transparent huge pages there are few.
-    until("16 MiB held", || {
+    wait("16 MiB held", || {
         let current = fs::read_to_string(group.file("memory.current")).unwrap_or_default();
         current.trim().parse::<u64>().is_ok_and(|bytes| bytes >= 16 << 20)
     });
     let _ = fs::write(group.file("memory.reclaim"), "12M");
     toucher.go();
-    until("major faults", || counters(&mut probes, &group).major_faults > 100);
+    wait("major faults", || counters(&mut probes, &group).major_faults > 100);
 }
 
 #[test]
@@ -218,7 +209,7 @@ fn the_gate_stops_its_targets_and_nobody_else() {
     protected.set("memory.high", "24M");
     protected.set("memory.swap.max", "0");
     let (stopped, free) = (Child::start(&target, "churn"), Child::start(&bystander, "churn"));
-    until("both run", || stopped.stat().1 > 20_000 && free.stat().1 > 20_000);
+    wait("both run", || stopped.stat().1 > 20_000 && free.stat().1 > 20_000);
 
     // Unarmed: reclaim stops nobody, and faults are not counted.
     let mut eater = Child::start(&protected, "eat 40");
@@ -228,22 +219,22 @@ fn the_gate_stops_its_targets_and_nobody_else() {
 
     // Armed: counted, and still nobody is stopped before there is reclaim.
     probes.arm(&[target.id], &[protected.id]).expect("can be armed");
-    until("faults are counted", || counters(&mut probes, &target).minor_faults > 1000);
+    wait("faults are counted", || counters(&mut probes, &target).minor_faults > 1000);
     assert_eq!(counters(&mut probes, &target).gate_stops, 0);
     let mut eater = Child::start(&protected, "eat 40");
     let seen = event(&mut ring, Kind::GateStop, target.id);
     assert_eq!(seen.tgid, stopped.pid());
-    until("the target is stopped", || stopped.stat().0 == 'T');
+    wait("the target is stopped", || stopped.stat().0 == 'T');
     assert!(counters(&mut probes, &target).gate_stops > 0);
     let (_, faults) = free.stat();
-    until("the bystander runs", || free.stat().1 > faults + 10_000);
+    wait("the bystander runs", || free.stat().1 > faults + 10_000);
     eater.kill();
 
     // Lowered: it runs again, and a new reclaim stops it again.
     probes.reset_gate().expect("writable");
     continues(&stopped);
     let _eater = Child::start(&protected, "eat 40");
-    until("the target is stopped again", || stopped.stat().0 == 'T');
+    wait("the target is stopped again", || stopped.stat().0 == 'T');
 
     // Disarmed, with reclaim going on.
     probes.disarm().expect("writable");
@@ -265,7 +256,7 @@ fn the_gate_goes_with_its_owner() {
         probes.arm(&[target.id], &[protected.id]).expect("can be armed");
     }
     let _eater = Child::start(&protected, "eat 40");
-    until("reclaim", || {
+    wait("reclaim", || {
         fs::read_to_string(protected.file("memory.events")).is_ok_and(|events| !events.contains("high 0"))
     });
     continues(&churn);
@@ -281,7 +272,7 @@ fn a_removed_cgroup_is_forgotten() {
     event(&mut ring, Kind::MemcgReclaim, hog.id);
     let id = hog.id;
     drop((eater, hog));
-    until("its counters are dropped", || !probes.read().expect("readable").contains_key(&id));
+    wait("its counters are dropped", || !probes.read().expect("readable").contains_key(&id));
     // Room can be made ahead of the first event.
     probes.watch(id).expect("room");
     assert_eq!(probes.read().expect("readable")[&id], Counters::default());
@@ -294,13 +285,13 @@ fn continues(child: &Child) {
     let pid = Pid::from_raw(child.pid().cast_signed()).expect("a pid");
     kill_process(pid, Signal::CONT).expect("it lives");
     let (_, faults) = child.stat();
-    until("the child goes on", || child.stat().1 > faults + 5_000);
+    wait("the child goes on", || child.stat().1 > faults + 5_000);
 }
 
 fn threads(child: &Child) -> Vec<u32> {
     // libtest runs a test on a thread of its own, which comes a little after the process.
     let mut tids = Vec::new();
-    until("the child's threads", || {
+    wait("the child's threads", || {
         let tasks = fs::read_dir(format!("/proc/{}/task", child.pid())).expect("it lives");
         tids = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect();
         tids.len() > 1

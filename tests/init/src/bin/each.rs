@@ -16,8 +16,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Where a test's output is collected: a file, because a survivor that holds a pipe would keep us waiting.
 const OUTPUT: &str = "/run/plimsoll-each.log";
-/// How long survivors may take to die.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long survivors may take to die: on a busy host the memory of a large one goes slowly, and what still lives weighs on the
+/// next test.
+const GRACE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {

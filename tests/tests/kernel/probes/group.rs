@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::world::PATIENCE;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -51,10 +53,8 @@ impl Drop for Group {
     fn drop(&mut self) {
         // A test that failed half-way leaves processes; a directory that stays fails the next test by its name.
         let _ = fs::write(self.file("cgroup.kill"), "1");
-        for _ in 0..500 {
-            if fs::remove_dir(&self.path).is_ok() {
-                return;
-            }
+        let end = Instant::now() + PATIENCE;
+        while fs::remove_dir(&self.path).is_err() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
