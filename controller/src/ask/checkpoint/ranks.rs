@@ -1,89 +1,136 @@
-//! All processes of a model together: locked before any is copied, restored before any goes on, and undone where one refuses.
+//! All processes of a model together: locked before any is copied, restored before any goes on, and brought back where one refuses.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use plimsoll_policy::concession::Level;
 
 use super::limits::Rank;
+use super::patience::Patience;
 use super::tool::{Action, State, Tool};
 use crate::ask::way::WayError;
 
-/// What undoing may take beyond the deadline: a process that stays locked serves nobody.
-const UNDO: Duration = Duration::from_secs(10);
+/// How long is waited for the state of a process on which a step has failed.
+const STATE: Duration = Duration::from_secs(2);
 
-/// Why it did not work.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    /// Processes of which nobody knows any more what they are doing.
-    pub(super) unknown: BTreeSet<Rank>,
-    pub(super) error: WayError,
-}
+/// The processes of a workload, each with the state in which it was left or seen.
+#[derive(Debug, Default)]
+pub(super) struct Ranks(BTreeMap<Rank, State>);
 
-impl Failure {
-    fn refused(why: String) -> Self {
-        Self { unknown: BTreeSet::new(), error: WayError::Refused(why) }
+impl Ranks {
+    /// Forgets the dead.
+    pub(super) fn keep(&mut self, living: &BTreeSet<Rank>) {
+        self.0.retain(|rank, _| living.contains(rank));
     }
-}
 
-/// Moves the GPU memory of all of them to the host, or of none.
-pub(super) fn move_out(tool: &Tool, ranks: &BTreeSet<Rank>, by: Instant) -> Result<(), Failure> {
-    for rank in ranks {
-        let state = tool.state(rank.pid);
-        if state != State::Running {
-            return Err(Failure::refused(format!("process {} is {state:?}, not running", rank.pid)));
+    /// Looks at those that are new, and again at those that did not say how they were: reading harms nobody.
+    pub(super) fn look(&mut self, tool: &Tool, living: &BTreeSet<Rank>, patience: &Patience) {
+        self.keep(living);
+        let unsure =
+            |rank: &&Rank| matches!(self.0.get(rank), None | Some(State::Silent | State::Unknown(_)));
+        let unsure: Vec<Rank> = living.iter().filter(unsure).copied().collect();
+        self.read(tool, unsure, patience);
+    }
+
+    /// Looks at all of them, and waits for those in the middle of a copy.
+    pub(super) fn look_at_all(&mut self, tool: &Tool, living: &BTreeSet<Rank>, patience: &Patience) {
+        self.keep(living);
+        self.read(tool, living.iter().copied(), patience);
+    }
+
+    fn read(&mut self, tool: &Tool, ranks: impl IntoIterator<Item = Rank>, patience: &Patience) {
+        for rank in ranks {
+            self.set(rank, tool.state(rank.pid, patience));
         }
     }
-    for (step, action) in [Action::Lock, Action::Checkpoint].into_iter().enumerate() {
-        for rank in ranks {
-            // Copying is not begun that would have to be given up at once.
-            let acted = if step > 0 && Instant::now() >= by {
-                Err("no time is left".into())
-            } else {
-                tool.act(action, rank.pid, by)
-            };
-            if let Err(why) = acted {
-                return Err(undo(tool, ranks, why));
-            }
-        }
-    }
-    Ok(())
-}
 
-/// Moves it back.
-pub(super) fn move_in(tool: &Tool, ranks: &BTreeSet<Rank>, by: Instant) -> Result<(), Failure> {
-    for (action, from) in [(Action::Restore, State::Checkpointed), (Action::Unlock, State::Locked)] {
-        let (mut unknown, mut failed) = (BTreeSet::new(), None);
-        for rank in ranks {
-            // One that got so far at an earlier try is left as it is.
-            let state = tool.state(rank.pid);
-            if state != from && (state == State::Locked || state == State::Running) {
-                continue;
+    fn set(&mut self, rank: Rank, state: State) {
+        if state == State::Failed && self.0.get(&rank) != Some(&State::Failed) {
+            tracing::error!(pid = rank.pid, "cuda-checkpoint calls a process failed: it has to be restarted");
+        }
+        self.0.insert(rank, state);
+    }
+
+    /// The level that they are on; `None` where there are none. One that is away, or on its way, makes all of them be.
+    pub(super) fn level(&self) -> Result<Option<Level>, WayError> {
+        let away = |state: &State| matches!(state, State::Locked | State::Checkpointed | State::Silent);
+        if self.0.values().any(away) {
+            return Ok(Some(Level::Offload));
+        }
+        self.trouble()?;
+        Ok((!self.0.is_empty()).then_some(Level::Nothing))
+    }
+
+    /// An error that names one with which nothing can be done now.
+    pub(super) fn trouble(&self) -> Result<(), WayError> {
+        let usable = |state: &State| matches!(state, State::Running | State::Locked | State::Checkpointed);
+        self.0.iter().find(|(_, state)| !usable(state)).map_or(Ok(()), refused)
+    }
+
+    /// An error where one of them is in the middle of a copy, as far as is to be seen.
+    pub(super) fn settled(&self) -> Result<(), WayError> {
+        self.0.iter().find(|(_, state)| **state == State::Silent).map_or(Ok(()), refused)
+    }
+
+    /// Whether the GPU memory of all is on the host.
+    pub(super) fn are_away(&self) -> bool {
+        !self.0.is_empty() && self.0.values().all(|state| *state == State::Checkpointed)
+    }
+
+    /// Moves the GPU memory of all of them to the host, or of none. It is begun while somebody waits for it; what was begun is
+    /// finished also where nobody does any more.
+    pub(super) fn move_out(&mut self, tool: &Tool, patience: &Patience) -> Result<(), WayError> {
+        self.0.iter().find(|(_, state)| **state != State::Running).map_or(Ok(()), refused)?;
+        for action in [Action::Lock, Action::Checkpoint] {
+            if action == Action::Checkpoint && patience.is_over() {
+                return Err(self.undo(tool, "no time is left".into()));
             }
-            if let Err(why) = tool.act(action, rank.pid, by) {
-                failed = Some(why);
-                // Still where it was, it can be tried again; anything else is anybody's guess.
-                if tool.state(rank.pid) != from {
-                    unknown.insert(*rank);
+            for rank in self.those(&action.needs()) {
+                if let Err(why) = self.step(tool, rank, action) {
+                    return Err(self.undo(tool, why));
                 }
             }
         }
-        if let Some(why) = failed {
-            return Err(Failure { unknown, error: WayError::Refused(why) });
-        }
+        Ok(())
     }
-    Ok(())
+
+    /// Brings back whoever is away, for as long as it takes: who stays half way serves nobody. An error where one of them is not known
+    /// to run after it.
+    pub(super) fn move_in(&mut self, tool: &Tool) -> Result<(), WayError> {
+        for action in [Action::Restore, Action::Unlock] {
+            let mut failed = Ok(());
+            for rank in self.those(&action.needs()) {
+                if let Err(why) = self.step(tool, rank, action) {
+                    failed = Err(WayError::Refused(why));
+                }
+            }
+            failed?;
+        }
+        self.trouble()
+    }
+
+    /// Takes a step. Where that fails, the process says how it is now.
+    fn step(&mut self, tool: &Tool, rank: Rank, action: Action) -> Result<(), String> {
+        let acted = tool.act(action, rank.pid);
+        let state = match acted {
+            Ok(()) => action.result(),
+            Err(_) => tool.state(rank.pid, &Patience::within(STATE)),
+        };
+        self.set(rank, state);
+        acted
+    }
+
+    fn undo(&mut self, tool: &Tool, why: String) -> WayError {
+        let undone =
+            self.move_in(tool).map_or_else(|error| format!("; not undone: {error}"), |()| String::new());
+        WayError::Refused(why + &undone)
+    }
+
+    fn those(&self, state: &State) -> Vec<Rank> {
+        self.0.iter().filter(|(_, its)| *its == state).map(|(rank, _)| *rank).collect()
+    }
 }
 
-/// Brings all back to where they were. What can't be brought back, or does not say where it is, is unknown from now on.
-fn undo(tool: &Tool, ranks: &BTreeSet<Rank>, why: String) -> Failure {
-    let by = Instant::now() + UNDO;
-    let mut states: Vec<(Rank, State)> = ranks.iter().map(|rank| (*rank, tool.state(rank.pid))).collect();
-    for (from, action) in [(State::Checkpointed, Action::Restore), (State::Locked, Action::Unlock)] {
-        for (rank, state) in states.iter_mut().filter(|(_, state)| *state == from) {
-            // Whether it worked is seen by the state.
-            let _ = tool.act(action, rank.pid, by);
-            *state = tool.state(rank.pid);
-        }
-    }
-    let unknown = states.into_iter().filter(|(_, state)| *state != State::Running);
-    Failure { unknown: unknown.map(|(rank, _)| rank).collect(), error: WayError::Refused(why) }
+fn refused((rank, state): (&Rank, &State)) -> Result<(), WayError> {
+    Err(WayError::Refused(format!("process {} is {state}", rank.pid)))
 }
