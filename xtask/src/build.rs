@@ -53,14 +53,24 @@ pub(crate) fn artifacts(messages: &[u8]) -> Vec<Artifact> {
     String::from_utf8_lossy(messages).lines().filter_map(artifact).collect()
 }
 
-/// Builds one program with the `vm` profile and returns its path.
-pub(crate) fn program(package: &str, name: &str) -> Result<PathBuf> {
-    program_as("vm", package, name)
+/// Builds what runs in guests with the `vm` profile: all of it at once, whoever asks. cargo would choose other features of shared
+/// dependencies for another choice of packages, and build those once more.
+pub(crate) fn programs() -> Result<Vec<Artifact>> {
+    let packages = ["plimsoll", "plimsoll-workload", "plimsoll-init"].map(|name| ["-p", name]);
+    build(&[&["build"], packages.as_flattened(), &["--bins"]].concat())
+}
+
+/// One of them.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    find(programs()?, name)
 }
 
 /// Builds one program with a profile and returns its path.
 pub(crate) fn program_as(profile: &str, package: &str, name: &str) -> Result<PathBuf> {
-    let artifacts = build_as(profile, &["build", "-p", package, "--bin", name])?;
+    find(build_as(profile, &["build", "-p", package, "--bin", name])?, name)
+}
+
+fn find(artifacts: Vec<Artifact>, name: &str) -> Result<PathBuf> {
     let found = artifacts.into_iter().find(|artifact| artifact.name == name);
     Ok(found.with_context(|| format!("cargo built no {name}"))?.path)
 }
@@ -71,7 +81,7 @@ pub(crate) fn init() -> Result<PathBuf> {
     if let Some(path) = INIT.get() {
         return Ok(path.clone());
     }
-    let path = program("plimsoll-init", "plimsoll-init")?;
+    let path = program("plimsoll-init")?;
     Ok(INIT.get_or_init(|| path).clone())
 }
 

@@ -36,8 +36,8 @@ impl Programs {
         println!("building the programs of the guest");
         let protected = runs.iter().any(|run| run.protection == Protection::Plimsoll);
         Ok(Self {
-            workload: build::program("plimsoll-workload", "plimsoll-workload")?,
-            controller: protected.then(|| build::program("plimsoll", "plimsoll")).transpose()?,
+            workload: build::program("plimsoll-workload")?,
+            controller: protected.then(|| build::program("plimsoll")).transpose()?,
         })
     }
 }

@@ -32,11 +32,10 @@ pub(super) struct Programs {
 impl Programs {
     /// Builds the test binary and the programs that it starts.
     pub(super) fn build() -> Result<Self> {
-        // One call of cargo: two would choose different features for shared dependencies, and build those twice.
-        let packages =
-            ["plimsoll", "plimsoll-workload", "plimsoll-init", "plimsoll-tests"].map(|name| ["-p", name]);
-        let targets = ["--features", "plimsoll-tests/kernel", "--bins", "--test", "kernel"];
-        let programs = build::build(&[&["build"], packages.as_flattened(), &targets].concat())?;
+        let mut programs = build::programs()?;
+        // Alone: beside tests, cargo would give the programs what only their own tests need.
+        let tests = ["-p", "plimsoll-tests", "--features", "plimsoll-tests/kernel", "--test", "kernel"];
+        programs.extend(build::build(&[&["build"], &tests[..]].concat())?);
         let places = [
             ("plimsoll", "/plimsoll"),
             ("plimsoll-workload", "/plimsoll-workload"),

@@ -14,7 +14,7 @@ const MACHINES: &str = "150";
 
 /// One test for each thing that must not happen.
 pub(super) fn run() -> Result<Tally> {
-    let program = build::program("plimsoll", "plimsoll")?;
+    let program = build::program("plimsoll")?;
     let output = Command::new(&program)
         .args(["simulate", "--machines", MACHINES, "--preset", "default", "--without-kernel", "--json"])
         .stderr(Stdio::inherit())

@@ -49,7 +49,8 @@ pub(super) fn tests() -> Result<Tally> {
 
 /// Real engines, asked as the daemon asks them.
 pub(super) fn engines() -> Result<Tally> {
-    let arguments = ["test", "--quiet", "-p", "plimsoll-tests", "--test", "engines", "--", "--ignored"];
+    // Of the workspace, as all tests on the host: with features of its own, much would be built once more.
+    let arguments = ["test", "--quiet", "--workspace", "--test", "engines", "--", "--ignored"];
     let mut command = build::cargo();
     command.args(arguments).arg("--test-threads=1").env("PLIMSOLL_ENGINES", setup::engines()?);
     counted(&mut command, Show::WhenFailed, libtest_summary)
@@ -57,7 +58,9 @@ pub(super) fn engines() -> Result<Tally> {
 
 /// What is said to an API server, and what it says, with a real one.
 pub(super) fn cluster() -> Result<Tally> {
-    let arguments = ["test", "--quiet", "-p", "plimsoll-tests", "--features", "cluster", "--test", "cluster"];
+    // Of the workspace: see above.
+    let features = "plimsoll-tests/cluster";
+    let arguments = ["test", "--quiet", "--workspace", "--features", features, "--test", "cluster"];
     let mut command = build::cargo();
     command.args(arguments).env("PLIMSOLL_KUBERNETES", setup::kubernetes()?);
     counted(&mut command, Show::WhenFailed, libtest_summary)
