@@ -16,6 +16,11 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 /// Whoever is asked has longer, but memory may be there before he is done.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// So many errors in a row, and it is not tried again.
+const STRIKES: u64 = 3;
+/// For whom others yield there is hope for longer: nobody dies for him at the first error.
+const STRIKES_OF_PROTECTED: u64 = 12;
+
 /// The reply to `ReportCudaError`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,14 +43,15 @@ impl Advice {
         let tier = tier(failure.gpu.as_ref(), how);
         match (failure.kind, tier) {
             (CudaError::Sticky, _) => Self::FALLBACK,
-            (CudaError::Other, _) if failure.hopeless => Self::FALLBACK,
+            (CudaError::Other, _) if failure.strikes >= STRIKES => Self::FALLBACK,
             (CudaError::Other, _) => Self::RETRY,
             (CudaError::OutOfMemory, tier) => match asked(failure.gpu.as_ref(), how) {
                 // However often it failed: room is being made.
                 Some(doing) => Self::wait(doing.deadline.into()),
-                None if failure.hopeless => Self::FALLBACK,
-                // For whom others yield, somebody may yet have to die.
-                None if tier == Tier::Emergency && !protected => Self::FALLBACK,
+                None if tier >= Tier::Critical && protected && failure.strikes < STRIKES_OF_PROTECTED => {
+                    Self::wait(A_MOMENT)
+                }
+                None if failure.strikes >= STRIKES || tier == Tier::Emergency => Self::FALLBACK,
                 None if tier >= Tier::Critical => Self::wait(A_MOMENT),
                 None => Self::RETRY,
             },
@@ -87,30 +93,32 @@ mod tests {
         let gpus = |tier| [("a".into(), tier), ("b".into(), Tier::Normal)].into();
         let how = |tier| Conditions { gpus: gpus(tier), ..Conditions::default() };
         let making = Conditions { doing: [(id, asked)].into(), ..how(Tier::Critical) };
-        let failure = |gpu: Option<&str>, kind, hopeless| CudaFailure {
+        let failure = |gpu: Option<&str>, kind, strikes| CudaFailure {
             gpu: gpu.map(Into::into),
             error: String::new(),
             kind,
-            hopeless,
+            strikes,
         };
         use CudaError::{Other, OutOfMemory, Sticky};
-        let waits =
-            |protected| Advice::on(&failure(Some("a"), OutOfMemory, false), &how(Tier::Emergency), protected);
-        assert_eq!((waits(false), waits(true)), (Advice::FALLBACK, Advice::wait(A_MOMENT)));
-        for (failure, how, advice, wait) in [
-            (failure(Some("a"), OutOfMemory, false), &how(Tier::Elevated), "retry", 0),
-            (failure(Some("a"), OutOfMemory, false), &how(Tier::Critical), "wait", 1000),
-            (failure(None, OutOfMemory, false), &how(Tier::Critical), "wait", 1000),
-            (failure(Some("b"), OutOfMemory, false), &how(Tier::Critical), "retry", 0),
-            (failure(Some("a"), OutOfMemory, false), &making, "wait", 5000),
-            (failure(Some("b"), OutOfMemory, false), &making, "retry", 0),
-            (failure(Some("a"), OutOfMemory, true), &how(Tier::Critical), "fallback", 0),
-            (failure(Some("a"), OutOfMemory, true), &making, "wait", 5000),
-            (failure(Some("a"), Sticky, true), &how(Tier::Normal), "fallback", 0),
-            (failure(Some("a"), Other, false), &making, "retry", 0),
+        for (failure, how, protected, advice, wait) in [
+            (failure(Some("a"), OutOfMemory, 1), &how(Tier::Elevated), true, "retry", 0),
+            (failure(Some("a"), OutOfMemory, 3), &how(Tier::Elevated), true, "fallback", 0),
+            (failure(Some("a"), OutOfMemory, 1), &how(Tier::Critical), false, "wait", 1000),
+            (failure(None, OutOfMemory, 1), &how(Tier::Critical), false, "wait", 1000),
+            (failure(Some("b"), OutOfMemory, 1), &how(Tier::Critical), false, "retry", 0),
+            (failure(Some("a"), OutOfMemory, 3), &how(Tier::Critical), false, "fallback", 0),
+            (failure(Some("a"), OutOfMemory, 1), &how(Tier::Emergency), false, "fallback", 0),
+            (failure(Some("a"), OutOfMemory, 11), &how(Tier::Emergency), true, "wait", 1000),
+            (failure(Some("a"), OutOfMemory, 12), &how(Tier::Emergency), true, "fallback", 0),
+            (failure(Some("a"), OutOfMemory, 1), &making, false, "wait", 5000),
+            (failure(Some("a"), OutOfMemory, 12), &making, false, "wait", 5000),
+            (failure(Some("b"), OutOfMemory, 1), &making, false, "retry", 0),
+            (failure(Some("a"), Sticky, 1), &how(Tier::Normal), true, "fallback", 0),
+            (failure(Some("a"), Other, 1), &making, true, "retry", 0),
+            (failure(Some("a"), Other, 3), &making, true, "fallback", 0),
         ] {
             let expected = Advice { advice, wait_milliseconds: wait };
-            assert_eq!(Advice::on(&failure, how, true), expected, "{failure:?}");
+            assert_eq!(Advice::on(&failure, how, protected), expected, "{failure:?}");
         }
     }
 }

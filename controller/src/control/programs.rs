@@ -19,8 +19,6 @@ const GPUS: usize = 64;
 const TEXT: usize = 256;
 const NUMBER: std::ops::RangeInclusive<u64> = 0..=i64::MAX as u64;
 const REQUESTS: std::ops::RangeInclusive<u64> = 0..=1_000_000;
-/// So often in a row, and it is not tried again.
-const STRIKES: u64 = 3;
 
 /// One call.
 #[derive(Debug)]
@@ -39,8 +37,8 @@ pub(super) struct CudaFailure {
     pub(super) gpu: Option<GpuId>,
     pub(super) error: String,
     pub(super) kind: CudaError,
-    /// It failed too often to be tried again.
-    pub(super) hopeless: bool,
+    /// How often in a row, as the program counts.
+    pub(super) strikes: u64,
 }
 
 /// Reads a call; `None` where the method is none of these.
@@ -150,8 +148,7 @@ fn failed(given: &mut Parameters) -> Result<ProgramCall, Rejection> {
         (false, true) => CudaError::OutOfMemory,
         (false, false) => CudaError::Other,
     };
-    let hopeless = sticky || strikes >= STRIKES;
-    Ok(ProgramCall::Failed(CudaFailure { gpu: gpu.map(GpuId::from), error, kind, hopeless }))
+    Ok(ProgramCall::Failed(CudaFailure { gpu: gpu.map(GpuId::from), error, kind, strikes }))
 }
 
 /// In one line, and not more than anybody reads.

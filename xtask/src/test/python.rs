@@ -10,6 +10,8 @@ use crate::{build, setup};
 
 /// Where it lives.
 const CLIENT: &str = "clients/python";
+/// The scenes for a real GPU, seen from there: no types, since they need PyTorch's.
+const GPU_SCENES: &str = "../../tests/gpu";
 /// What checks it. Both say something new with every version, so they are pinned.
 const TOOLS: [&str; 2] = ["mypy==2.4.1", "ruff==0.17.6"];
 
@@ -30,7 +32,8 @@ pub(super) fn lint() -> Result<Tally> {
     quiet(types.current_dir(&client).env("PYTHONPATH", &tools))?;
     for arguments in [&["check", "--quiet"][..], &["format", "--check", "--quiet"]] {
         let mut style = Command::new(tools.join("bin/ruff"));
-        quiet(style.current_dir(&client).args(arguments).arg("--cache-dir").arg(cache("ruff")?))?;
+        style.current_dir(&client).args(arguments).args(["--config", "pyproject.toml", ".", GPU_SCENES]);
+        quiet(style.arg("--cache-dir").arg(cache("ruff")?))?;
     }
     Ok(Tally::default())
 }
