@@ -54,7 +54,7 @@ const fn prior(level: Level) -> (Share, Share, Span) {
     }
 }
 
-/// What moves a model's weights from a GPU to the host, page by page, where nothing is known of it: PyTorch was seen at 1.3 GiB/s,
+/// What moves a model's weights from a GPU to the host, page by page, where nothing is known of it: PyTorch was seen at 1.0 to 1.3 GiB/s,
 /// `cuda-checkpoint` at 1.7 GiB/s, on the fastest bus there is.
 const MOVED_PER_SECOND: Bytes = Bytes::mib(1024);
 
