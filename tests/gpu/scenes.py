@@ -148,17 +148,18 @@ def answers(*servers: Server) -> Facts:
 
 def killed(tools: Tools) -> Facts:
     """One that can't be asked is killed for one that matters more and wants the room."""
-    with Stage(tools, "killed", "--gib 20 --guard", "--gib 40") as stage:
-        refused = sum(answer["what"] == "refused" for answer in stage.grow(40, 1))
-        if stage.batch.alive:
-            raise Failed("both fit")
-        return {"chat": f"{stage.held(stage.chat):.1f} GiB", "refused before": refused} | answers(stage.chat)
+    return made_room(Stage(tools, "killed", "--gib 20 --guard", "--gib 40"), 40, 1)
 
 
 def large(tools: Tools) -> Facts:
     """The same where what is wanted is more than what is left, so that the GPU never gets full."""
-    with Stage(tools, "large", "--gib 20 --guard", "--gib 40") as stage:
-        refused = sum(answer["what"] == "refused" for answer in stage.grow(36, 12))
+    return made_room(Stage(tools, "large", "--gib 20 --guard", "--gib 40"), 36, 12)
+
+
+def made_room(stage: Stage, gib: float, step: float) -> Facts:
+    """What it took until the one that matters more holds so much, by the other one's death."""
+    with stage:
+        refused = sum(answer["what"] == "refused" for answer in stage.grow(gib, step))
         if stage.batch.alive:
             raise Failed("both fit")
         return {"chat": f"{stage.held(stage.chat):.1f} GiB", "refused before": refused} | answers(stage.chat)

@@ -99,9 +99,9 @@ impl Appetite {
 pub struct Refusals {
     /// Whose the last one was.
     pub by: WorkloadId,
-    /// The first and the last one.
+    /// When the first one failed.
     pub since: Monotonic,
-    /// See there.
+    /// When the last one did.
     pub last: Monotonic,
     /// How many.
     pub times: u32,

@@ -18,8 +18,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// So many errors in a row, and it is not tried again.
 const STRIKES: u64 = 3;
-/// For whom others yield there is hope for longer: nobody dies for him at the first error.
-const STRIKES_OF_PROTECTED: u64 = 12;
+/// While others are asked, or may yet have to die, there is hope for longer; not for ever, or who stays offloaded would be hope enough.
+const STRIKES_WITH_HOPE: u64 = 12;
 
 /// The reply to `ReportCudaError`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -41,19 +41,17 @@ impl Advice {
     /// As it stands now, after the pass that took note of the failure.
     pub(super) fn on(failure: &CudaFailure, how: &Conditions, protected: bool) -> Self {
         let tier = tier(failure.gpu.as_ref(), how);
+        let hope = failure.strikes < STRIKES_WITH_HOPE;
         match (failure.kind, tier) {
             (CudaError::Sticky, _) => Self::FALLBACK,
             (CudaError::Other, _) if failure.strikes >= STRIKES => Self::FALLBACK,
             (CudaError::Other, _) => Self::RETRY,
             (CudaError::OutOfMemory, tier) => match asked(failure.gpu.as_ref(), how) {
-                // However often it failed: room is being made.
-                Some(doing) => Self::wait(doing.deadline.into()),
-                None if tier >= Tier::Critical && protected && failure.strikes < STRIKES_OF_PROTECTED => {
-                    Self::wait(A_MOMENT)
-                }
-                None if failure.strikes >= STRIKES || tier == Tier::Emergency => Self::FALLBACK,
-                None if tier >= Tier::Critical => Self::wait(A_MOMENT),
-                None => Self::RETRY,
+                Some(doing) if hope => Self::wait(doing.deadline.into()),
+                _ if hope && protected && tier >= Tier::Critical => Self::wait(A_MOMENT),
+                _ if failure.strikes >= STRIKES || tier == Tier::Emergency => Self::FALLBACK,
+                _ if tier >= Tier::Critical => Self::wait(A_MOMENT),
+                _ => Self::RETRY,
             },
         }
     }
@@ -111,7 +109,8 @@ mod tests {
             (failure(Some("a"), OutOfMemory, 11), &how(Tier::Emergency), true, "wait", 1000),
             (failure(Some("a"), OutOfMemory, 12), &how(Tier::Emergency), true, "fallback", 0),
             (failure(Some("a"), OutOfMemory, 1), &making, false, "wait", 5000),
-            (failure(Some("a"), OutOfMemory, 12), &making, false, "wait", 5000),
+            (failure(Some("a"), OutOfMemory, 11), &making, false, "wait", 5000),
+            (failure(Some("a"), OutOfMemory, 12), &making, false, "fallback", 0),
             (failure(Some("b"), OutOfMemory, 1), &making, false, "retry", 0),
             (failure(Some("a"), Sticky, 1), &how(Tier::Normal), true, "fallback", 0),
             (failure(Some("a"), Other, 1), &making, true, "retry", 0),

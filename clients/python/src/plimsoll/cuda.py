@@ -80,8 +80,8 @@ class CudaGuard:
     - Out of memory: cleans up (the exception's frames, Python's garbage, the allocator's cache, the ``gc``
       callbacks), tells the controller, waits if it says so, and tries once more.
     - ``strikes`` such errors in a row, across calls: ``fallback`` is called with the same arguments from then on, and
-      ``fell_back`` is True, unless the controller is making room just then. Any success before that starts the count
-      anew. A call that can't be saved uses ``fallback`` for itself alone.
+      ``fell_back`` is True, unless the controller says to wait, which it does not for ever. Any success before that
+      starts the count anew. A call that can't be saved uses ``fallback`` for itself alone.
     - A sticky error: nothing is tried again. ``on_sticky`` is called, StickyCudaError is raised, and every later call
       raises it without touching the GPU.
     """
@@ -208,7 +208,7 @@ class CudaGuard:
 
     def _fall(self, advice: str) -> None:
         with self._lock:
-            # Who is being made room for has not failed for good, however long an offload takes.
+            # Who is being made room for has not failed for good: an offload takes its time.
             fell = self._strikes >= self._most and not self.fell_back and advice != "wait"
             self.fell_back = self.fell_back or fell
         if fell:
